@@ -1,0 +1,145 @@
+//! One function an option: what it refuses, and the words that say what would be right.
+
+use std::time::Duration;
+
+use super::Startup;
+use crate::error::LoggerConfigError;
+
+type Checked = Result<(), LoggerConfigError>;
+
+pub(super) fn bootstrap_servers(servers: &[String]) -> Checked {
+    if servers.is_empty() {
+        return refuse("bootstrap_servers", "is empty: give at least one broker as \"host:9092\"");
+    }
+    servers.iter().try_for_each(|server| match server_problem(server) {
+        None => Ok(()),
+        Some(problem) => refuse("bootstrap_servers", format!("{server:?} {problem}")),
+    })
+}
+
+fn server_problem(server: &str) -> Option<String> {
+    if server.contains("://") {
+        return Some("has a scheme: write \"host:port\" alone".into());
+    }
+    let Some((host, port)) = server.rsplit_once(':') else {
+        return Some("has no port: write \"host:port\", 9092 as a rule".into());
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Some("looks like an IPv6 address: write \"[address]:port\"".into());
+    }
+    let bare = bare.unwrap_or(host);
+    if bare.is_empty() {
+        return Some("has no host: write \"host:port\"".into());
+    }
+    if bare.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '/' | '@')) {
+        return Some("has a character that no host name has: write \"host:port\"".into());
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => None,
+        _ => Some(format!("has the port {port:?}: a port is a number from 1 to 65535")),
+    }
+}
+
+/// Kafka's own rule, in `org.apache.kafka.common.internals.Topic`.
+pub(super) fn topic(topic: &str) -> Checked {
+    const LONGEST: usize = 249;
+    if topic.is_empty() {
+        return refuse("topic", "is empty: give the name of the topic the records go to");
+    }
+    if topic == "." || topic == ".." {
+        return refuse("topic", format!("{topic:?} is not a name Kafka takes"));
+    }
+    if topic.len() > LONGEST {
+        return refuse("topic", format!("is {} characters long: Kafka takes at most {LONGEST}", topic.len()));
+    }
+    match topic.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+        None => Ok(()),
+        Some(c) => {
+            refuse("topic", format!("{topic:?} contains {c:?}: Kafka takes ASCII letters, digits, '.', '_' and '-'"))
+        }
+    }
+}
+
+pub(super) fn queue_records(records: usize) -> Checked {
+    // librdkafka counts messages in 31 bits.
+    in_range("queue_records", records, i32::MAX as usize)
+}
+
+pub(super) fn queue_bytes(bytes: usize) -> Checked {
+    // A tebibyte: far above any memory this will see, far below any overflow.
+    in_range("queue_bytes", bytes, 1 << 40)
+}
+
+pub(super) fn startup(startup: Startup) -> Checked {
+    match startup {
+        Startup::Check(Duration::ZERO) => refuse("startup", "a check of no time cannot succeed: give it some seconds"),
+        _ => Ok(()),
+    }
+}
+
+fn in_range(option: &'static str, value: usize, most: usize) -> Checked {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        refuse(option, format!("is {value}: it must be from 1 to {most}"))
+    }
+}
+
+fn refuse(option: &'static str, problem: impl Into<String>) -> Checked {
+    Err(LoggerConfigError::new(option, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(list: &[&str]) -> Checked {
+        bootstrap_servers(&list.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn hosts_names_and_addresses_with_a_port_are_taken() {
+        servers(&["localhost:9092", "10.0.0.1:1", "[::1]:65535", "my_broker-1.example:9092"]).unwrap();
+    }
+
+    #[test]
+    fn each_bad_server_is_named_with_what_would_be_right() {
+        for (server, words) in [
+            ("localhost", "no port"),
+            ("localhost:", "from 1 to 65535"),
+            ("localhost:0", "from 1 to 65535"),
+            ("localhost:65536", "from 1 to 65535"),
+            ("localhost:kafka", "from 1 to 65535"),
+            (":9092", "no host"),
+            ("", "no port"),
+            ("PLAINTEXT://a:9092", "scheme"),
+            ("::1:9092", "IPv6"),
+            ("a b:9092", "character"),
+            ("user@host:9092", "character"),
+        ] {
+            let error = servers(&["good:9092", server]).unwrap_err();
+            assert_eq!(error.option(), "bootstrap_servers");
+            assert!(error.to_string().contains(words), "{server:?}: {error}");
+            assert!(error.to_string().contains(&format!("{server:?}")), "{error}");
+        }
+        assert!(servers(&[]).unwrap_err().to_string().contains("at least one"));
+    }
+
+    #[test]
+    fn topics_follow_kafkas_own_rule() {
+        for good in ["a", "app.logs", "A_b-c.9", &"x".repeat(249)] {
+            topic(good).unwrap();
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "träger", "a\n", &"x".repeat(250)] {
+            assert_eq!(topic(bad).unwrap_err().option(), "topic");
+        }
+    }
+
+    #[test]
+    fn bounds_of_nothing_and_beyond_counting_are_refused() {
+        assert!(queue_records(0).is_err() && queue_records(1 << 31).is_err() && queue_records(1).is_ok());
+        assert!(queue_bytes(0).is_err() && queue_bytes(usize::MAX).is_err() && queue_bytes(1).is_ok());
+        assert!(startup(Startup::Check(Duration::ZERO)).is_err());
+    }
+}

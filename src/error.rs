@@ -1,0 +1,202 @@
+//! What `init` and `build` can say.
+
+use std::error::Error;
+use std::fmt;
+
+/// Why a logger could not be set up.
+///
+/// Nothing is left behind when one is returned: no global logger, no thread, no connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoggerError {
+    /// The transport asked for is not compiled into this build.
+    Dependency(LoggerDependencyError),
+    /// An option, or a combination of options, that cannot work.
+    Config(LoggerConfigError),
+    /// `init` succeeded earlier in this process, or another crate has installed its logger.
+    AlreadyInitialized,
+    /// [`Startup::Check`](crate::Startup::Check) found that records cannot be delivered.
+    Startup(StartupError),
+}
+
+impl fmt::Display for LoggerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoggerError::Dependency(error) => error.fmt(f),
+            LoggerError::Config(error) => error.fmt(f),
+            LoggerError::AlreadyInitialized => f.write_str(
+                "a global logger is already installed: `init` works once a process, and not beside another crate's \
+                 logger; use `Config::build` to nest this one in it",
+            ),
+            LoggerError::Startup(error) => error.fmt(f),
+        }
+    }
+}
+
+// The members print themselves above, so none of them is a `source` too: no report prints a text twice.
+impl Error for LoggerError {}
+
+impl From<LoggerDependencyError> for LoggerError {
+    fn from(error: LoggerDependencyError) -> LoggerError {
+        LoggerError::Dependency(error)
+    }
+}
+
+impl From<LoggerConfigError> for LoggerError {
+    fn from(error: LoggerConfigError) -> LoggerError {
+        LoggerError::Config(error)
+    }
+}
+
+impl From<StartupError> for LoggerError {
+    fn from(error: StartupError) -> LoggerError {
+        LoggerError::Startup(error)
+    }
+}
+
+/// A transport that was asked for and is not compiled in.
+///
+/// Its text names the missing Cargo feature and the line of Cargo.toml that brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggerDependencyError {
+    wanted: Missing,
+}
+
+/// What is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Async,
+    Sync,
+    AnyTransport,
+}
+
+impl LoggerDependencyError {
+    pub(crate) fn new(wanted: Missing) -> LoggerDependencyError {
+        LoggerDependencyError { wanted }
+    }
+
+    /// The Cargo feature to switch on. Without any transport it is `"async"`, the default one.
+    pub fn feature(&self) -> &'static str {
+        match self.wanted {
+            Missing::Async | Missing::AnyTransport => "async",
+            Missing::Sync => "sync",
+        }
+    }
+}
+
+impl fmt::Display for LoggerDependencyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const VERSION: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+        let sync_line =
+            format_args!("kafka_log = {{ version = \"{VERSION}\", default-features = false, features = [\"sync\"] }}")
+                .to_string();
+        let async_line = format!("kafka_log = {{ version = \"{VERSION}\", features = [\"async\"] }}");
+        match self.wanted {
+            Missing::Async => write!(
+                f,
+                "the async transport is not compiled in: enable the feature `async` (librdkafka) in Cargo.toml: {async_line}"
+            ),
+            Missing::Sync => write!(
+                f,
+                "the sync transport is not compiled in: enable the feature `sync` (pure Rust) in Cargo.toml: {sync_line}"
+            ),
+            Missing::AnyTransport => write!(
+                f,
+                "no transport is compiled in: enable the feature `async` (librdkafka) in Cargo.toml: {async_line} \
+                 or the feature `sync` (pure Rust, no C compiler): {sync_line}"
+            ),
+        }
+    }
+}
+
+impl Error for LoggerDependencyError {}
+
+/// An option that cannot work as it was set.
+///
+/// Its text names the option, what was wrong and what would be right; it never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggerConfigError {
+    option: &'static str,
+    problem: String,
+}
+
+impl LoggerConfigError {
+    pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> LoggerConfigError {
+        LoggerConfigError { option, problem: problem.into() }
+    }
+
+    /// The option's name, as its setter is called.
+    pub fn option(&self) -> &'static str {
+        self.option
+    }
+}
+
+impl fmt::Display for LoggerConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "option `{}`: {}", self.option, self.problem)
+    }
+}
+
+impl Error for LoggerConfigError {}
+
+/// What [`Startup::Check`](crate::Startup::Check) found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartupError {
+    kind: StartupErrorKind,
+    detail: String,
+}
+
+/// The classes of [`StartupError`], for programs that decide by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartupErrorKind {
+    /// No broker answered in the time given.
+    Unreachable,
+    /// A broker answered that the topic does not exist, and it does not create topics by itself.
+    UnknownTopic,
+    /// A broker answered, and does not speak the protocol of the client in use.
+    UnsupportedBroker,
+    /// A broker answered and refused: rights or authentication.
+    Refused,
+    /// The system refused something the logger needs, a thread say.
+    System,
+}
+
+impl StartupError {
+    pub(crate) fn new(kind: StartupErrorKind, detail: impl Into<String>) -> StartupError {
+        StartupError { kind, detail: detail.into() }
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> StartupErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the start-up check failed: {}", self.detail)
+    }
+}
+
+impl Error for StartupError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_sync_names_its_feature_and_the_line_of_the_contract() {
+        let text = LoggerDependencyError::new(Missing::Sync).to_string();
+        assert!(
+            text.contains(r#"kafka_log = { version = "0.1", default-features = false, features = ["sync"] }"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_config_error_begins_with_the_option() {
+        let error = LoggerError::from(LoggerConfigError::new("topic", "must not be empty"));
+        assert_eq!(error.to_string(), "option `topic`: must not be empty");
+    }
+}
