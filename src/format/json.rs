@@ -1,0 +1,263 @@
+//! The default payload, which is the Python sink's.
+
+use std::io::Write as _;
+
+use super::{Entry, escape, fields};
+
+/// Appends the JSON object of `entry`, and counts the fields left out.
+pub(super) fn write(entry: &Entry<'_>, limit: usize, out: &mut Vec<u8>) -> u64 {
+    // Integers: a double has no room for microseconds of this century's seconds in all its uses.
+    let time = entry.time;
+    let _ = write!(out, "{{\"timestamp\":{}.{:06}", time.seconds(), time.subsec_micros());
+    out.extend_from_slice(b",\"level\":\"");
+    out.extend_from_slice(entry.severity.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"logger\":");
+    escape::string(entry.logger(), out);
+    if let (Some(_), Some(target)) = (entry.logger_name, entry.target) {
+        out.extend_from_slice(b",\"target\":");
+        escape::string(target, out);
+    }
+    out.extend_from_slice(b",\"message\":");
+    escape::display(entry.message, limit, out);
+    let left_out = fields::write(entry.fields, fields::MEMBERS, limit, out);
+    out.push(b'}');
+    left_out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fmt;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use log::kv::{Source, ToValue, Value};
+    use proptest::prelude::*;
+    use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
+
+    use super::super::fields::MOST_PAIRS;
+    use super::super::nested::{DEEPEST, TOO_DEEP};
+    use super::super::{Entry, EventTime, Format, Formatted};
+    use crate::severity::Severity;
+
+    const NO_FIELDS: [(&str, &str); 0] = [];
+
+    fn entry<'a>(message: fmt::Arguments<'a>, fields: &'a dyn Source) -> Entry<'a> {
+        Entry {
+            time: EventTime::from(UNIX_EPOCH + Duration::from_micros(1_763_837_085_000_042)),
+            severity: Severity::Warning,
+            logger_name: None,
+            target: Some("app::db"),
+            message,
+            fields,
+        }
+    }
+
+    fn write(entry: &Entry<'_>) -> (String, u64) {
+        let mut out = Vec::new();
+        match Format::Json.write(entry, 1 << 20, &mut out) {
+            Formatted::Whole { fields_left_out } => (String::from_utf8(out).unwrap(), fields_left_out),
+            Formatted::Oversize => panic!("oversize"),
+        }
+    }
+
+    fn parse(entry: &Entry<'_>) -> serde_json::Value {
+        let (text, _) = write(entry);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[test]
+    fn the_payload_is_the_contracts_to_the_letter() {
+        let fields: [(&str, Value<'_>); 3] =
+            [("user_id", "u_19".to_value()), ("n", 3.to_value()), ("ok", true.to_value())];
+        let (text, left_out) = write(&entry(format_args!("user {}", "authenticated"), &fields));
+        assert_eq!(
+            text,
+            r#"{"timestamp":1763837085.000042,"level":"warning","logger":"app::db","message":"user authenticated","user_id":"u_19","n":3,"ok":true}"#
+        );
+        assert_eq!(left_out, 0);
+    }
+
+    #[test]
+    fn with_a_logger_name_the_target_follows() {
+        let entry = Entry { logger_name: Some("api"), ..entry(format_args!("m"), &NO_FIELDS) };
+        let (text, _) = write(&entry);
+        assert!(text.contains(r#""logger":"api","target":"app::db","message":"m""#), "{text}");
+    }
+
+    #[test]
+    fn a_direct_method_without_a_name_is_the_crates() {
+        let entry = Entry { target: None, ..entry(format_args!("m"), &NO_FIELDS) };
+        assert!(write(&entry).0.contains(r#""logger":"kafka_log","message""#));
+    }
+
+    #[test]
+    fn the_timestamp_always_has_six_decimals() {
+        for (micros, text) in [(0, "0.000000"), (5, "0.000005"), (1_000_000, "1.000000"), (1_500_000, "1.500000")] {
+            let time = EventTime::from(UNIX_EPOCH + Duration::from_micros(micros));
+            let (written, _) = write(&Entry { time, ..entry(format_args!("m"), &NO_FIELDS) });
+            assert!(written.starts_with(&format!("{{\"timestamp\":{text},")), "{written}");
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_written_flat_and_of_equal_ones_the_first_stays() {
+        let fields = [
+            ("level", "mine"),
+            ("a", "first"),
+            ("a", "second"),
+            ("fields.level", "late"),
+            ("message", "m"),
+            ("target", "t"),
+            ("timestamp", "0"),
+            ("logger", "l"),
+        ];
+        let entry = entry(format_args!("real"), &fields);
+        let (text, left_out) = write(&entry);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["level"], &value["message"]), (&"warning".into(), &"real".into()));
+        assert_eq!((&value["fields.level"], &value["a"]), (&"mine".into(), &"first".into()));
+        assert_eq!((&value["fields.target"], &value["fields.timestamp"]), (&"t".into(), &"0".into()));
+        assert_eq!(left_out, 2);
+    }
+
+    #[test]
+    fn numbers_keep_their_kind_and_what_json_has_not_is_null() {
+        let fields: [(&str, Value<'_>); 8] = [
+            ("nan", f64::NAN.to_value()),
+            ("inf", f64::NEG_INFINITY.to_value()),
+            ("float", 1.0.to_value()),
+            ("u128", u128::MAX.to_value()),
+            ("i128", i128::MIN.to_value()),
+            ("min", i64::MIN.to_value()),
+            ("none", None::<i32>.to_value()),
+            ("char", '\u{0}'.to_value()),
+        ];
+        let (text, _) = write(&entry(format_args!("m"), &fields));
+        for part in [
+            r#""nan":null"#,
+            r#""inf":null"#,
+            r#""float":1.0"#,
+            r#""u128":340282366920938463463374607431768211455"#,
+            r#""i128":-170141183460469231731687303715884105728"#,
+            r#""min":-9223372036854775808"#,
+            r#""none":null"#,
+            r#""char":"\u0000""#,
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    struct Nest(u32);
+
+    impl Serialize for Nest {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(2))?;
+            if self.0 > 0 {
+                map.serialize_entry("in", &Nest(self.0 - 1))?;
+            }
+            map.serialize_entry("after", &self.0)?;
+            map.end()
+        }
+    }
+
+    #[test]
+    fn nesting_is_cut_at_the_depth_and_goes_on_around_it() {
+        let nest = Nest(10_000);
+        let fields = [("nest", Value::from_serde(&nest))];
+        let parsed = parse(&entry(format_args!("m"), &fields));
+        let mut level = &parsed["nest"];
+        for depth in 0..DEEPEST {
+            assert_eq!(level["after"], 10_000 - u32::from(depth));
+            level = &level["in"];
+        }
+        assert_eq!(level, TOO_DEEP);
+    }
+
+    struct Wrapped(u32);
+
+    impl Serialize for Wrapped {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                0 => serializer.serialize_none(),
+                n => serializer.serialize_some(&Wrapped(n - 1)),
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_that_leaves_no_trace_in_json_ends_too() {
+        let (short, endless) = (Wrapped(100), Wrapped(u32::MAX));
+        let fields = [("short", Value::from_serde(&short)), ("endless", Value::from_serde(&endless))];
+        let parsed = parse(&entry(format_args!("m"), &fields));
+        assert_eq!((&parsed["short"], &parsed["endless"]), (&serde_json::Value::Null, &TOO_DEEP.into()));
+    }
+
+    struct Fails;
+
+    impl fmt::Display for Fails {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("half")?;
+            Err(fmt::Error)
+        }
+    }
+
+    impl Serialize for Fails {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry("begun", &1)?;
+            Err(S::Error::custom("no \"more\""))
+        }
+    }
+
+    #[test]
+    fn values_that_fail_halfway_leave_valid_json() {
+        let fields = [("display", Value::from_display(&Fails)), ("serde", Value::from_serde(&Fails))];
+        let parsed = parse(&entry(format_args!("m {Fails} n"), &fields));
+        assert_eq!((&parsed["message"], &parsed["display"]), (&"m half".into(), &"half".into()));
+        assert_eq!(parsed["serde"], "[not serializable: no \"more\"]");
+    }
+
+    #[test]
+    fn pairs_beyond_the_last_are_counted() {
+        let fields: Vec<(String, u32)> = (0..10_000).map(|n| (format!("k{n}"), n)).collect();
+        let (text, left_out) = write(&entry(format_args!("m"), &fields.as_slice()));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value.as_object().unwrap().len(), 4 + MOST_PAIRS);
+        assert_eq!(left_out, 10_000 - MOST_PAIRS as u64);
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_is_given_up_early() {
+        let big = "x".repeat(100 << 20);
+        let fields = [("big", big.as_str())];
+        for entry in [entry(format_args!("{big}"), &NO_FIELDS), entry(format_args!("m"), &fields)] {
+            let mut out = Vec::new();
+            assert_eq!(Format::Json.write(&entry, 1 << 20, &mut out), Formatted::Oversize);
+            assert!(out.capacity() < 4 << 20, "{} bytes were reserved", out.capacity());
+        }
+        let nested = vec![big];
+        let fields = [("big", Value::from_serde(&nested))];
+        let mut out = Vec::new();
+        assert_eq!(Format::Json.write(&entry(format_args!("m"), &fields), 1 << 20, &mut out), Formatted::Oversize);
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_and_fields_are_one_object_and_come_back(
+            message in any::<String>(),
+            target in any::<String>(),
+            fields in proptest::collection::hash_map("[a-z\\PC]{1,8}", any::<String>(), 0..20),
+        ) {
+            let pairs: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            let (text, left_out) = write(&Entry { target: Some(&target), ..entry(format_args!("{message}"), &pairs.as_slice()) });
+            prop_assert!(!text.bytes().any(|byte| byte < 0x20));
+            let mut parsed: HashMap<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(left_out, 0);
+            prop_assert_eq!(parsed.remove("message"), Some(message.into()));
+            prop_assert_eq!(parsed.remove("logger"), Some(target.into()));
+            for name in ["timestamp", "level"] { parsed.remove(name); }
+            let expected: HashMap<String, serde_json::Value> = fields.into_iter().map(|(k, v)| (k, v.into())).collect();
+            prop_assert_eq!(parsed, expected);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The readable line: `2026-11-22T18:44:45.123456Z info api: user authenticated user_id="u_19"`.
+
+use std::fmt::{self, Write as _};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::{Entry, EventTime, fields};
+
+/// Appends the line of `entry`, and counts the fields left out.
+pub(super) fn write(entry: &Entry<'_>, limit: usize, out: &mut Vec<u8>) -> u64 {
+    let mut line = OneLine { out, limit };
+    let severity = entry.severity.as_str();
+    let _ = match (entry.logger_name, entry.target) {
+        (Some(name), Some(target)) => write!(line, "{} {severity} {name} {target}: ", Rfc3339(entry.time)),
+        _ => write!(line, "{} {severity} {}: ", Rfc3339(entry.time), entry.logger()),
+    };
+    let _ = line.write_fmt(entry.message);
+    fields::write(entry.fields, fields::WORDS, limit, out)
+}
+
+struct Rfc3339(EventTime);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNIX_EPOCH.checked_add(Duration::from_micros(self.0.micros)) {
+            // Years after 9999 have no RFC 3339 form.
+            Some(time) if self.0.seconds() < 253_402_300_800 => humantime::format_rfc3339_micros(time).fmt(f),
+            _ => write!(f, "{}.{:06}", self.0.seconds(), self.0.subsec_micros()),
+        }
+    }
+}
+
+/// Escapes what would end the line or drive a terminal, so that a message cannot forge a second line.
+struct OneLine<'a> {
+    out: &'a mut Vec<u8>,
+    limit: usize,
+}
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if self.out.len().saturating_add(piece.len()) > self.limit {
+            self.out.resize(self.limit.saturating_add(1), b' ');
+            return Err(fmt::Error);
+        }
+        let mut rest = piece;
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
+            self.out.extend_from_slice(&rest.as_bytes()[..at]);
+            for escaped in c.escape_default() {
+                // `escape_default` yields ASCII.
+                self.out.push(escaped as u8);
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.out.extend_from_slice(rest.as_bytes());
+        Ok(())
+    }
+}
+
+fn breaks_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::format::Format;
+    use crate::severity::Severity;
+
+    fn line(time: SystemTime, logger_name: Option<&str>, message: &str) -> String {
+        let mut out = Vec::new();
+        let entry = Entry {
+            time: EventTime::from(time),
+            severity: Severity::Critical,
+            logger_name,
+            target: Some("app"),
+            message: format_args!("{message}"),
+            fields: &[("user_id", "u\n19"), ("n", "3")],
+        };
+        Format::Text.write(&entry, 1 << 20, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_one_readable_line() {
+        let time = UNIX_EPOCH + Duration::from_micros(1_763_837_085_000_042);
+        let expected = r#"2025-11-22T18:44:45.000042Z critical app: down user_id="u\n19" n="3""#;
+        assert_eq!(line(time, None, "down"), expected);
+        assert_eq!(line(time, Some("api"), "down"), expected.replace("app:", "api app:"));
+    }
+
+    #[test]
+    fn a_message_cannot_forge_a_second_line() {
+        let text = line(UNIX_EPOCH, None, "a\nb\r\u{1b}[31m\u{2028}c\0d");
+        assert!(!text.chars().any(breaks_line), "{text:?}");
+        assert!(text.contains(r"a\nb\r\u{1b}[31m\u{2028}c\u{0}d"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_in_the_far_future_has_a_line_too() {
+        let time = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        assert!(line(time, None, "m").starts_with("300000000000.000000 critical app: m"));
+    }
+}
