@@ -1,0 +1,189 @@
+//! What became of the records: outcomes, counts, reports.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The counts of a logger, at one moment.
+///
+/// `submitted == delivered + failed + dropped.total() + pending` always holds: `pending` is derived. At rest, after
+/// an `Ok` flush, it is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Records that passed the level filter.
+    pub submitted: u64,
+    /// Records that a broker has acknowledged.
+    pub delivered: u64,
+    /// Records that were handed to the client and not acknowledged: timed out, or refused by a broker.
+    pub failed: u64,
+    /// Records that were not handed to the client, or given up with it, by reason.
+    pub dropped: Dropped,
+    /// Records without an outcome yet: waiting, or in flight.
+    pub pending: u64,
+    /// Extra fields left out of delivered payloads: repeats of an earlier one, or beyond the 1,024th.
+    pub fields_left_out: u64,
+}
+
+/// Records dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// The queue was full.
+    pub queue_full: u64,
+    /// The payload alone is larger than `queue_bytes`.
+    pub oversize: u64,
+    /// A thread of the logger's own emitted it: a Kafka client that logs about its work, say.
+    pub recursive: u64,
+    /// The logger had been shut down.
+    pub closed: u64,
+    /// Still without an outcome when `shutdown` ran out of time.
+    pub shutdown: u64,
+    /// An argument's `Display` panicked. The panic itself goes on to the caller.
+    pub format: u64,
+}
+
+impl Dropped {
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.queue_full + self.oversize + self.recursive + self.closed + self.shutdown + self.format
+    }
+}
+
+/// What `shutdown` leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// The final counts.
+    pub stats: Stats,
+    /// Records that had no outcome in time; they are in `stats.dropped.shutdown`.
+    ///
+    /// A broker may still have taken some of them: those whose acknowledgement was under way.
+    pub unsent: u64,
+    /// Whether the time ran out.
+    pub timed_out: bool,
+}
+
+/// `flush` ran out of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushError {
+    pub(crate) waited: Duration,
+    pub(crate) pending: u64,
+}
+
+impl FlushError {
+    /// How many records had no outcome when the time ran out, among all submitted so far.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "flush gave up after {} ms with {} records not acknowledged yet; they are kept and sent on",
+            self.waited.as_millis(),
+            self.pending
+        )
+    }
+}
+
+impl Error for FlushError {}
+
+/// Why a record goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropReason {
+    QueueFull,
+    Oversize,
+    Recursive,
+    Closed,
+    Shutdown,
+    Format,
+}
+
+/// The running counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    submitted: AtomicU64,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    dropped: [AtomicU64; 6],
+    fields_left_out: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a record that passed the filter. Comes before its outcome, so that no reading sees more outcomes
+    /// than records.
+    pub(crate) fn submitted(&self) {
+        self.submitted.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn delivered(&self, records: u64) {
+        self.delivered.fetch_add(records, Ordering::Release);
+    }
+
+    pub(crate) fn failed(&self, records: u64) {
+        self.failed.fetch_add(records, Ordering::Release);
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason, records: u64) {
+        self.dropped[reason as usize].fetch_add(records, Ordering::Release);
+    }
+
+    pub(crate) fn fields_left_out(&self, fields: u64) {
+        if fields > 0 {
+            self.fields_left_out.fetch_add(fields, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads the outcomes first, then what was submitted, and derives what is pending.
+    pub(crate) fn read(&self) -> Stats {
+        let dropped = |reason: DropReason| self.dropped[reason as usize].load(Ordering::Acquire);
+        let dropped = Dropped {
+            queue_full: dropped(DropReason::QueueFull),
+            oversize: dropped(DropReason::Oversize),
+            recursive: dropped(DropReason::Recursive),
+            closed: dropped(DropReason::Closed),
+            shutdown: dropped(DropReason::Shutdown),
+            format: dropped(DropReason::Format),
+        };
+        let delivered = self.delivered.load(Ordering::Acquire);
+        let failed = self.failed.load(Ordering::Acquire);
+        let submitted = self.submitted.load(Ordering::Acquire);
+        Stats {
+            submitted,
+            delivered,
+            failed,
+            dropped,
+            pending: submitted.saturating_sub(delivered + failed + dropped.total()),
+            fields_left_out: self.fields_left_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_counter_of_its_own() {
+        let counters = Counters::default();
+        let reasons = [
+            DropReason::QueueFull,
+            DropReason::Oversize,
+            DropReason::Recursive,
+            DropReason::Closed,
+            DropReason::Shutdown,
+            DropReason::Format,
+        ];
+        for (reason, records) in reasons.into_iter().zip(1..) {
+            (0..records).for_each(|_| counters.submitted());
+            counters.dropped(reason, records);
+        }
+        let stats = counters.read();
+        let expected = Dropped { queue_full: 1, oversize: 2, recursive: 3, closed: 4, shutdown: 5, format: 6 };
+        assert_eq!((stats.dropped, stats.dropped.total(), stats.pending), (expected, 21, 0));
+    }
+}

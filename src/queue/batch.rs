@@ -1,0 +1,92 @@
+//! Records that travel together, their payloads in one buffer.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::Generation;
+
+/// A batch is full at this size: large enough to make the hand-over rare, small enough that growing one while
+/// the lock is held takes microseconds. A larger record has a batch to itself.
+const FULL_BYTES: usize = 128 * 1024;
+
+/// What is known about a record besides its payload.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    /// Event time, milliseconds since the epoch: the Kafka record's timestamp.
+    pub(crate) timestamp_ms: i64,
+    /// When the call was made; the delivery timeout runs from here.
+    pub(crate) called: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    /// Where in `bytes` the first record starts.
+    start: usize,
+    records: VecDeque<Queued>,
+    generation: Generation,
+}
+
+#[derive(Debug)]
+struct Queued {
+    length: usize,
+    meta: Meta,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The payload bytes of the records that are left.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The oldest record that is left.
+    pub(crate) fn first(&self) -> Option<(&[u8], &Meta)> {
+        let first = self.records.front()?;
+        Some((&self.bytes[self.start..self.start + first.length], &first.meta))
+    }
+
+    /// Takes the oldest record out: the transport answers for it now.
+    pub(crate) fn pop(&mut self) -> Option<(&[u8], Meta)> {
+        let first = self.records.pop_front()?;
+        let start = self.start;
+        self.start += first.length;
+        Some((&self.bytes[start..self.start], first.meta))
+    }
+
+    pub(super) fn takes(&self, length: usize, generation: Generation) -> bool {
+        self.generation == generation && (self.is_empty() || self.bytes.len() + length <= FULL_BYTES)
+    }
+
+    pub(super) fn start(&mut self, generation: Generation) {
+        debug_assert!(self.is_empty());
+        self.generation = generation;
+    }
+
+    pub(super) fn push(&mut self, payload: &[u8], meta: Meta) {
+        self.bytes.extend_from_slice(payload);
+        self.records.push_back(Queued { length: payload.len(), meta });
+    }
+
+    /// The empty batch with its buffers, unless a giant has blown them up.
+    pub(super) fn emptied(mut self) -> Option<Batch> {
+        if self.bytes.capacity() > 2 * FULL_BYTES {
+            return None;
+        }
+        self.bytes.clear();
+        self.records.clear();
+        self.start = 0;
+        Some(self)
+    }
+}

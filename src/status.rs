@@ -1,0 +1,101 @@
+//! How the connection does, as data.
+
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::config::Transport;
+
+/// What a logger knows about its way to the brokers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The transport in use, never [`Transport::Auto`].
+    pub transport: Transport,
+    /// The client in use, with its version where it tells it: `"librdkafka 2.12.1"`.
+    pub client: String,
+    /// Whether records get through.
+    pub state: State,
+    /// The last thing that went wrong, even if all is well again. It never holds a secret.
+    pub last_error: Option<String>,
+    /// When a broker last acknowledged a record.
+    pub last_ack: Option<SystemTime>,
+}
+
+/// Whether records get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// No broker has answered yet.
+    Connecting,
+    /// A broker answered or acknowledged last.
+    Up,
+    /// The last attempt failed; records wait and attempts go on.
+    Down,
+}
+
+/// The status as the pipeline's threads write it.
+#[derive(Debug)]
+pub(crate) struct Health {
+    transport: Transport,
+    client: String,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    state: State,
+    last_error: Option<String>,
+    last_ack: Option<SystemTime>,
+}
+
+impl Health {
+    pub(crate) fn new(transport: Transport, client: String) -> Health {
+        let seen = Seen { state: State::Connecting, last_error: None, last_ack: None };
+        Health { transport, client, seen: Mutex::new(seen) }
+    }
+
+    pub(crate) fn up(&self) {
+        self.seen.lock().state = State::Up;
+    }
+
+    pub(crate) fn down(&self, error: impl Into<String>) {
+        let mut seen = self.seen.lock();
+        seen.state = State::Down;
+        seen.last_error = Some(error.into());
+    }
+
+    /// Something went wrong that says nothing about the connection: a record refused, say.
+    pub(crate) fn error(&self, error: impl Into<String>) {
+        self.seen.lock().last_error = Some(error.into());
+    }
+
+    /// No broker is connected now; why, only [`down`](Health::down) knows.
+    pub(crate) fn lost(&self) {
+        let mut seen = self.seen.lock();
+        if seen.state == State::Up {
+            seen.state = State::Down;
+        }
+    }
+
+    pub(crate) fn acknowledged(&self) {
+        let mut seen = self.seen.lock();
+        seen.state = State::Up;
+        seen.last_ack = Some(SystemTime::now());
+    }
+
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.seen.lock().last_error.clone()
+    }
+
+    pub(crate) fn read(&self) -> Status {
+        let seen = self.seen.lock();
+        Status {
+            transport: self.transport,
+            client: self.client.clone(),
+            state: seen.state,
+            last_error: seen.last_error.clone(),
+            last_ack: seen.last_ack,
+        }
+    }
+}
