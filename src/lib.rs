@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+// What only librdkafka's transport uses lies idle in a build without it. The feature is asked for here, besides
+// src/transport/mod.rs, because a lint's level can be set nowhere else for the whole crate.
+#![cfg_attr(not(feature = "async"), allow(dead_code, unused_imports))]
+
+mod config;
+mod deadline;
+mod delivery;
+mod error;
+mod exit;
+mod fields;
+mod format;
+mod global;
+mod logger;
+mod queue;
+mod recursion;
+mod route;
+mod severity;
+mod status;
+mod transport;
+mod worker;
+
+pub use crate::config::{Config, IntoBootstrapServers, Startup, Transport};
+pub use crate::delivery::{Dropped, FlushError, ShutdownReport, Stats};
+pub use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, StartupError, StartupErrorKind};
+pub use crate::global::{Guard, flush, init, shutdown, stats};
+pub use crate::logger::KafkaLogger;
+pub use crate::status::{State, Status};
+
+/// What the macros expand to. No part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use log::kv::{ToValue, Value};
+}

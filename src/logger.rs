@@ -1,0 +1,283 @@
+//! [`KafkaLogger`]: the road's beginning, on the caller's thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::kv::Source;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::config::{Config, Startup};
+use crate::deadline;
+use crate::delivery::{Counters, DropReason, FlushError, ShutdownReport, Stats};
+use crate::error::{LoggerError, StartupError, StartupErrorKind};
+use crate::format::{Entry, EventTime, Format, Formatted, with_buffer};
+use crate::queue::{Meta, Queue};
+use crate::recursion;
+use crate::severity::Severity;
+use crate::status::{Health, Status};
+use crate::transport;
+use crate::worker::Worker;
+
+/// How long a drop, an exit and `Log::flush` wait for what is pending.
+pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// What `shutdown` adds to its time for the worker to write its report.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A logger that ships records to a Kafka topic. A cheap handle: clones share one pipeline.
+///
+/// A log call formats its record on the caller's thread, copies it into a bounded queue and returns: it does no
+/// I/O, it never waits for a broker, and what cannot be taken is dropped and counted. Dropping the last handle
+/// flushes up to 5 s and ends the pipeline's threads.
+///
+/// ```no_run
+/// use kafka_log::{Config, fields};
+///
+/// # fn main() -> Result<(), kafka_log::LoggerError> {
+/// let logger = Config::new("localhost:9092", "app.logs").logger_name("api").build()?;
+/// logger.info("user authenticated", [("user_id", "u_19")]);
+/// logger.critical("disk full", fields! { free_bytes = 0, mount = "/var" });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct KafkaLogger {
+    owner: Arc<Owner>,
+}
+
+impl KafkaLogger {
+    pub(crate) fn start(config: Config) -> Result<KafkaLogger, LoggerError> {
+        let choice = transport::choose(config.transport)?;
+        let pipeline = Arc::new(Pipeline {
+            level: config.level,
+            logger_name: config.logger_name.clone(),
+            format: if config.use_json { Format::Json } else { Format::Text },
+            queue: Arc::new(Queue::new(config.queue_records, config.queue_bytes)),
+            counters: Arc::default(),
+            health: Arc::new(Health::new(choice.transport, choice.client.clone())),
+        });
+        let queue = Arc::clone(&pipeline.queue);
+        let startup = config.startup;
+        let factory = choice.factory(config, Arc::clone(&pipeline.health), Arc::new(move || queue.call()));
+
+        // Clients log while they are set up: on this thread, which is ours for that time.
+        let ours = recursion::enter();
+        let mut client = factory()?;
+        if let Startup::Check(timeout) = startup {
+            client.check(timeout)?;
+        }
+        drop(ours);
+        pipeline.run(client, factory)
+    }
+
+    /// Logs at TRACE. Like all its siblings it does what a log macro does, with a message and fields.
+    pub fn trace(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Trace, &message, &fields);
+    }
+
+    /// Logs at DEBUG.
+    pub fn debug(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Debug, &message, &fields);
+    }
+
+    /// Logs at INFO.
+    ///
+    /// ```no_run
+    /// # let logger = kafka_log::Config::default().build().unwrap();
+    /// logger.info("user authenticated", [("user_id", "u_19")]);
+    /// ```
+    pub fn info(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Info, &message, &fields);
+    }
+
+    /// Logs at WARN, `"warning"` in the payload.
+    pub fn warning(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Warning, &message, &fields);
+    }
+
+    /// Logs at ERROR.
+    pub fn error(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Error, &message, &fields);
+    }
+
+    /// Logs above ERROR: filtered as ERROR, `"critical"` in the payload.
+    pub fn critical(&self, message: impl fmt::Display, fields: impl Source) {
+        self.record(Severity::Critical, &message, &fields);
+    }
+
+    /// Logs at a level that is known at run time only.
+    pub fn log_at(&self, level: Level, message: impl fmt::Display, fields: impl Source) {
+        self.record(level.into(), &message, &fields);
+    }
+
+    /// Waits until every record logged before this call has its outcome, `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the time runs out first; nothing is given up then. On a thread of the pipeline's own, where waiting
+    /// would be for ever, it is an error at once if anything is pending.
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.pipeline().flush(timeout)
+    }
+
+    /// Refuses records from now on, waits up to `timeout` for those pending, and ends the pipeline's threads.
+    ///
+    /// What has no outcome by then moves from `pending` to `dropped.shutdown`. A second call, and one from another
+    /// thread at the same time, returns the same report. A client that is busy goes on to end behind this call.
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.pipeline().shutdown(timeout)
+    }
+
+    /// The counts now. Never blocks.
+    pub fn stats(&self) -> Stats {
+        self.pipeline().counters.read()
+    }
+
+    /// What is known about the way to the brokers. Never waits for a broker.
+    pub fn status(&self) -> Status {
+        self.pipeline().health.read()
+    }
+
+    pub(crate) fn level(&self) -> LevelFilter {
+        self.pipeline().level
+    }
+
+    fn record(&self, severity: Severity, message: &dyn fmt::Display, fields: &dyn Source) {
+        if severity.level() <= self.pipeline().level {
+            self.pipeline().take(severity, None, format_args!("{message}"), fields);
+        }
+    }
+
+    fn pipeline(&self) -> &Pipeline {
+        &self.owner.pipeline
+    }
+}
+
+impl Log for KafkaLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.pipeline().level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let severity = record.level().into();
+            self.pipeline().take(severity, Some(record.target()), *record.args(), record.key_values());
+        }
+    }
+
+    /// Waits up to 5 s; how it went is in the counts.
+    fn flush(&self) {
+        let _ = self.flush_timeout(LAST_FLUSH);
+    }
+}
+
+impl fmt::Debug for KafkaLogger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaLogger").field("status", &self.status()).field("stats", &self.stats()).finish()
+    }
+}
+
+/// What all handles of one logger share. The worker does not have it, so dropping the last handle drops it.
+struct Owner {
+    pipeline: Arc<Pipeline>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.pipeline.shutdown(LAST_FLUSH);
+    }
+}
+
+/// The road from the caller's thread to the queue, and what is known about the rest of it.
+struct Pipeline {
+    level: LevelFilter,
+    logger_name: Option<String>,
+    format: Format,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    health: Arc<Health>,
+}
+
+impl Pipeline {
+    fn run(
+        self: Arc<Self>,
+        client: Box<dyn transport::Client>,
+        factory: transport::Factory,
+    ) -> Result<KafkaLogger, LoggerError> {
+        let worker = Worker {
+            queue: Arc::clone(&self.queue),
+            counters: Arc::clone(&self.counters),
+            health: Arc::clone(&self.health),
+            factory,
+        };
+        thread::Builder::new().name("kafka_log".into()).spawn(move || worker.run(client)).map_err(|error| {
+            StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
+        })?;
+        Ok(KafkaLogger { owner: Arc::new(Owner { pipeline: self }) })
+    }
+
+    /// Takes one record that has passed the filter: it is counted here, and nowhere earlier.
+    fn take(&self, severity: Severity, target: Option<&str>, message: fmt::Arguments<'_>, fields: &dyn Source) {
+        let counters = &*self.counters;
+        if recursion::on_our_thread() {
+            counters.submitted();
+            counters.dropped(DropReason::Recursive, 1);
+            return;
+        }
+        let called = Instant::now();
+        let time = EventTime::now();
+        let entry = Entry { time, severity, logger_name: self.logger_name.as_deref(), target, message, fields };
+        with_buffer(|payload| {
+            let panicking = CountPanic(counters);
+            let formatted = self.format.write(&entry, self.queue.most_bytes(), payload);
+            std::mem::forget(panicking);
+            let fields_left_out = match formatted {
+                Formatted::Whole { fields_left_out } => fields_left_out,
+                Formatted::Oversize => {
+                    counters.submitted();
+                    counters.dropped(DropReason::Oversize, 1);
+                    return;
+                }
+            };
+            let meta = Meta { timestamp_ms: time.millis(), called };
+            match self.queue.push(payload, meta, || counters.submitted()) {
+                Ok(()) => counters.fields_left_out(fields_left_out),
+                Err(reason) => counters.dropped(reason, 1),
+            }
+        });
+    }
+
+    fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        let settled = if recursion::on_our_thread() {
+            self.counters.read().pending == 0
+        } else {
+            self.queue.wait_settled(deadline::after(timeout))
+        };
+        if settled { Ok(()) } else { Err(FlushError { waited: timeout, pending: self.counters.read().pending }) }
+    }
+
+    fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let deadline = deadline::after(timeout);
+        self.queue.close(deadline);
+        if !recursion::on_our_thread()
+            && self.queue.wait_stopped(deadline::after(timeout.saturating_add(GRACE))).is_none()
+        {
+            // The worker does not answer: it is left behind with what it holds, which is counted here.
+            self.queue.abandon(|left| self.counters.dropped(DropReason::Shutdown, left));
+        }
+        let unsent = self.queue.wait_stopped(Instant::now()).unwrap_or(0);
+        ShutdownReport { stats: self.counters.read(), unsent, timed_out: unsent > 0 }
+    }
+}
+
+/// Counts a record whose formatting panicked; forgotten when it did not.
+struct CountPanic<'a>(&'a Counters);
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        self.0.submitted();
+        self.0.dropped(DropReason::Format, 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! The scriptable client of the unit tests.

@@ -1,0 +1,112 @@
+//! The clients behind one trait, and the choice among them: the only place that knows Cargo features.
+
+#[cfg(feature = "async")]
+mod async_rdkafka;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(feature = "sync")]
+mod sync_kafka;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Transport};
+use crate::error::{LoggerDependencyError, LoggerError, Missing, StartupError, StartupErrorKind};
+use crate::queue::{Batch, Generation};
+use crate::status::Health;
+
+/// A client that carries records to the brokers.
+///
+/// One thread at a time uses it: the one that builds the logger, then the worker. No method blocks on the network
+/// but [`check`](Client::check). Dropping a client gives up what it holds; that may take a moment, and happens off
+/// the path of `shutdown`.
+pub(crate) trait Client: Send {
+    /// Waits until a broker that knows the topic answers, `timeout` at most.
+    fn check(&mut self, timeout: Duration) -> Result<(), StartupError>;
+
+    /// Whether [`submit`](Client::submit) would take a record now.
+    fn has_room(&self) -> bool;
+
+    /// Takes as many records from the front of `batch` as there is room for. Each has exactly one outcome later,
+    /// from [`poll`](Client::poll).
+    fn submit(&mut self, batch: &mut Batch);
+
+    /// Does what is due, and appends the outcomes that have come.
+    fn poll(&mut self, outcomes: &mut Vec<Outcome>);
+
+    /// How long the worker may sleep, without a call, before it polls again.
+    fn patience(&self) -> Duration;
+}
+
+/// What became of one record that a client took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) generation: Generation,
+    pub(crate) bytes: usize,
+    pub(crate) result: Result<(), Failure>,
+}
+
+/// Why a record was not delivered, in words for [`Status`](crate::Status).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) cause: Arc<str>,
+}
+
+/// Calls the worker when a client's own thread has something to say.
+pub(crate) type Call = Arc<dyn Fn() + Send + Sync>;
+
+/// Makes a client: at the start, and again after one has failed for good.
+pub(crate) type Factory = Box<dyn Fn() -> Result<Box<dyn Client>, LoggerError> + Send>;
+
+/// What there is to choose among.
+pub(crate) struct Choice {
+    pub(crate) transport: Transport,
+    /// The client's name and version.
+    pub(crate) client: String,
+    factory: fn(&Config, &Arc<Health>, &Call) -> Result<Box<dyn Client>, LoggerError>,
+}
+
+impl Choice {
+    pub(crate) fn factory(self, config: Config, health: Arc<Health>, call: Call) -> Factory {
+        Box::new(move || (self.factory)(&config, &health, &call))
+    }
+}
+
+/// The transport to use, or what is missing.
+pub(crate) fn choose(wanted: Transport) -> Result<Choice, LoggerDependencyError> {
+    match wanted {
+        Transport::Async => choose_async().ok_or(LoggerDependencyError::new(Missing::Async)),
+        Transport::Sync => choose_sync().ok_or(LoggerDependencyError::new(Missing::Sync)),
+        Transport::Auto => choose_async().or_else(choose_sync).ok_or(LoggerDependencyError::new(Missing::AnyTransport)),
+    }
+}
+
+#[cfg(feature = "async")]
+fn choose_async() -> Option<Choice> {
+    Some(Choice { transport: Transport::Async, client: async_rdkafka::name(), factory: async_rdkafka::create })
+}
+
+#[cfg(not(feature = "async"))]
+fn choose_async() -> Option<Choice> {
+    None
+}
+
+#[cfg(feature = "sync")]
+fn choose_sync() -> Option<Choice> {
+    Some(Choice { transport: Transport::Sync, client: sync_kafka::name(), factory: sync_kafka::create })
+}
+
+#[cfg(not(feature = "sync"))]
+fn choose_sync() -> Option<Choice> {
+    None
+}
+
+/// Nobody answered within `waited`; `last_error` is the last thing that the client said, if it said anything.
+#[cfg(any(feature = "async", feature = "sync"))]
+fn unreachable(servers: &str, waited: Duration, last_error: Option<&str>) -> StartupError {
+    let last_error = last_error.unwrap_or("no answer");
+    StartupError::new(
+        StartupErrorKind::Unreachable,
+        format!("no broker of {servers} could be used within {} ms: {last_error}", waited.as_millis()),
+    )
+}
