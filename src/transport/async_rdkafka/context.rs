@@ -1,0 +1,120 @@
+//! What librdkafka tells us, while we poll it: kept as plain values.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+use crate::status::Health;
+
+/// Receives librdkafka's callbacks, all of them on the thread that polls.
+pub(super) struct Context {
+    health: Arc<Health>,
+    reports: Mutex<Vec<Report>>,
+    heard: AtomicBool,
+    fatal: AtomicBool,
+}
+
+/// What became of one message.
+pub(super) struct Report {
+    pub(super) ticket: usize,
+    pub(super) error: Option<KafkaError>,
+    /// The payload, where the message is to go to another producer.
+    pub(super) payload: Option<Vec<u8>>,
+}
+
+impl Context {
+    pub(super) fn new(health: Arc<Health>) -> Context {
+        Context { health, reports: Mutex::default(), heard: AtomicBool::new(false), fatal: AtomicBool::new(false) }
+    }
+
+    pub(super) fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.reports.lock())
+    }
+
+    /// Whether there was a callback since the last call.
+    pub(super) fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    pub(super) fn set_fatal(&self) {
+        self.fatal.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_fatal(&self) -> bool {
+        self.fatal.swap(false, Ordering::Relaxed)
+    }
+
+    fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.hear();
+        if level as i32 <= RDKafkaLogLevel::Error as i32 {
+            self.health.error(format!("librdkafka: {facility}: {line}"));
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.hear();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.set_fatal();
+                self.health.error(format!("librdkafka failed for good and is replaced: {reason}"));
+            }
+            // Its reason only says how many brokers are down; why each is, came before.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let reason = self.health.last_error().unwrap_or_else(|| reason.to_owned());
+                self.health.down(reason);
+            }
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL,
+            ) => self.health.down(format!("librdkafka: {reason}")),
+            _ => self.health.error(format!("librdkafka: {reason}")),
+        }
+    }
+
+    /// The statistics say whether a broker is connected while no record tells.
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.hear();
+        let Ok(statistics) = serde_json::from_slice::<serde_json::Value>(statistics) else { return };
+        let Some(brokers) = statistics["brokers"].as_object() else { return };
+        if brokers.values().any(|broker| broker["state"] == "UP") {
+            self.health.up();
+        } else {
+            self.health.lost();
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        self.hear();
+        let report = match result {
+            Ok(_) => Report { ticket, error: None, payload: None },
+            Err((error, message)) => {
+                let goes_on = matches!(
+                    error.rdkafka_error_code(),
+                    Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
+                );
+                // An empty payload comes back as none.
+                let payload = goes_on.then(|| message.payload().unwrap_or_default().to_vec());
+                Report { ticket, error: Some(error.clone()), payload }
+            }
+        };
+        self.reports.lock().push(report);
+    }
+}

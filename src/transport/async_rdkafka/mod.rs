@@ -1,0 +1,312 @@
+//! `async`: librdkafka, as one `BaseProducer` that the worker polls.
+
+mod context;
+mod settings;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::util::get_rdkafka_version;
+use slab::Slab;
+
+use self::context::{Context, Report};
+use super::{Batch, Call, Client, Failure, Outcome};
+use crate::config::Config;
+use crate::deadline;
+use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
+use crate::queue::{Generation, Meta};
+use crate::route::Route;
+use crate::status::Health;
+
+/// How often librdkafka is polled while it holds records: at once after something happened, then ever later.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
+const LONGEST_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How often it is polled for its own news while it holds none.
+const IDLE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// One turn handles so many events at most, so that the worker looks at the queue in between.
+const EVENTS_A_TURN: usize = 1_000;
+
+pub(super) fn name() -> String {
+    format!("librdkafka {}", get_rdkafka_version().1)
+}
+
+pub(super) fn create(config: &Config, health: &Arc<Health>, _: &Call) -> Result<Box<dyn Client>, LoggerError> {
+    let client_config = settings::client_config(config);
+    let producer = producer(&client_config, health)?;
+    Ok(Box::new(AsyncClient {
+        producer,
+        client_config,
+        route: Route::new(&config.topic),
+        servers: config.bootstrap_servers.join(","),
+        delivery_timeout: config.delivery.delivery_timeout,
+        health: Arc::clone(health),
+        held: Slab::new(),
+        next_order: 0,
+        full: false,
+        draining: false,
+        recovered: Vec::new(),
+        refused: Vec::new(),
+        patience: IDLE_PATIENCE,
+    }))
+}
+
+type OurProducer = BaseProducer<Context>;
+
+fn producer(client_config: &ClientConfig, health: &Arc<Health>) -> Result<OurProducer, LoggerConfigError> {
+    OurProducer::from_config_and_context(client_config, Context::new(Arc::clone(health))).map_err(|error| match error {
+        // The error's own text holds the value, which may be a secret.
+        KafkaError::ClientConfig(_, description, key, _) => {
+            LoggerConfigError::new("transport", format!("librdkafka refuses its property {key}: {description}"))
+        }
+        error => LoggerConfigError::new("transport", format!("librdkafka could not be set up: {error}")),
+    })
+}
+
+struct AsyncClient {
+    producer: OurProducer,
+    /// To make the next producer from when this one has failed for good.
+    client_config: ClientConfig,
+    route: Route,
+    servers: String,
+    delivery_timeout: Duration,
+    health: Arc<Health>,
+    /// The records that librdkafka has, by the ticket it gives back.
+    held: Slab<Held>,
+    next_order: u64,
+    /// librdkafka had no room; until it reports on a record there is no use in trying.
+    full: bool,
+    /// After a fatal error: the producer has been purged, and its records come back to go to the next one.
+    draining: bool,
+    recovered: Vec<(Held, Vec<u8>)>,
+    refused: Vec<Outcome>,
+    patience: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The order of hand-over, to keep it when a producer is replaced.
+    order: u64,
+    generation: Generation,
+    bytes: usize,
+    meta: Meta,
+}
+
+impl Held {
+    fn outcome(&self, result: Result<(), Failure>) -> Outcome {
+        Outcome { generation: self.generation, bytes: self.bytes, result }
+    }
+}
+
+impl Client for AsyncClient {
+    fn check(&mut self, timeout: Duration) -> Result<(), StartupError> {
+        /// Metadata requests are cut into pieces, so that librdkafka's own words are heard in between.
+        const PIECE: Duration = Duration::from_secs(1);
+        let deadline = deadline::after(timeout);
+        let mut found = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.producer.client().fetch_metadata(Some(&*self.route.topic), left.min(PIECE)) {
+                Ok(metadata) => match topic_problem(&metadata, &self.route.topic) {
+                    None => {
+                        self.health.up();
+                        return Ok(());
+                    }
+                    Some(problem) if problem.kind() == StartupErrorKind::Refused => return Err(problem),
+                    Some(problem) => found = Some(problem),
+                },
+                Err(KafkaError::MetadataFetch(code)) => {
+                    self.serve();
+                    if self.health.last_error().is_none() {
+                        self.health.error(format!("librdkafka: {code}"));
+                    }
+                }
+                Err(error) => self.health.error(format!("librdkafka: {error}")),
+            }
+            if Instant::now() + SHORTEST_PATIENCE >= deadline {
+                let last_error = self.health.last_error();
+                return Err(found.unwrap_or_else(|| super::unreachable(&self.servers, timeout, last_error.as_deref())));
+            }
+            let pause = Duration::from_millis(50).min(deadline.saturating_duration_since(Instant::now()));
+            self.producer.poll(pause);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.full && !self.draining
+    }
+
+    fn submit(&mut self, batch: &mut Batch) {
+        self.patience = SHORTEST_PATIENCE;
+        let generation = batch.generation();
+        while let Some((payload, meta)) = batch.first() {
+            let sent = self.send(payload, meta);
+            match sent {
+                Sent::Taken => {}
+                Sent::NoRoom => return,
+                Sent::Refused(_) => {}
+            }
+            let bytes = payload.len();
+            let Some((_, meta)) = batch.pop() else { return };
+            let held = Held { order: self.next_order, generation, bytes, meta };
+            self.next_order += 1;
+            match sent {
+                Sent::Refused(failure) => self.refused.push(held.outcome(Err(failure))),
+                _ => {
+                    self.held.insert(held);
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
+        let before = outcomes.len();
+        outcomes.append(&mut self.refused);
+        let heard = self.serve();
+        for report in self.producer.context().take_reports() {
+            self.full = false;
+            self.conclude(report, outcomes);
+        }
+        if self.producer.context().take_fatal() && !self.draining {
+            self.draining = true;
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+        }
+        if self.draining && self.held.is_empty() {
+            self.replace_producer(outcomes);
+        }
+        self.patience = match () {
+            () if heard || outcomes.len() > before => SHORTEST_PATIENCE,
+            () if self.held.is_empty() && !self.draining => IDLE_PATIENCE,
+            () => (self.patience * 2).min(LONGEST_PATIENCE),
+        };
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+enum Sent {
+    Taken,
+    NoRoom,
+    Refused(Failure),
+}
+
+impl AsyncClient {
+    /// Gives librdkafka one record, under the ticket that its `Held` will have.
+    fn send(&mut self, payload: &[u8], meta: &Meta) -> Sent {
+        let record = BaseRecord::<(), [u8], usize>::with_opaque_to(&self.route.topic, self.held.vacant_key())
+            .payload(payload)
+            .timestamp(meta.timestamp_ms);
+        match self.producer.send(record) {
+            Ok(()) => Sent::Taken,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                self.full = true;
+                Sent::NoRoom
+            }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), _)) => {
+                self.producer.context().set_fatal();
+                self.full = true;
+                Sent::NoRoom
+            }
+            Err((error, _)) => Sent::Refused(self.failure(&error)),
+        }
+    }
+
+    /// Lets librdkafka report what has happened; whether anything had.
+    fn serve(&self) -> bool {
+        let mut heard = false;
+        for _ in 0..EVENTS_A_TURN {
+            self.producer.poll(Duration::ZERO);
+            if !self.producer.context().take_heard() {
+                break;
+            }
+            heard = true;
+        }
+        heard
+    }
+
+    fn conclude(&mut self, report: Report, outcomes: &mut Vec<Outcome>) {
+        let Some(held) = self.held.try_remove(report.ticket) else { return };
+        match (report.error, report.payload) {
+            (None, _) => outcomes.push(held.outcome(Ok(()))),
+            (Some(_), Some(payload)) => self.recovered.push((held, payload)),
+            (Some(error), None) => {
+                let failure = self.failure(&error);
+                outcomes.push(held.outcome(Err(failure)));
+            }
+        }
+    }
+
+    fn failure(&self, error: &KafkaError) -> Failure {
+        let cause = match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut) => {
+                let why = self.health.last_error().unwrap_or_else(|| "no broker took it".into());
+                // The reason is the last thing heard, and not this very sentence of the record before.
+                let why = why.rsplit_once(TIMED_OUT).map_or(why.as_str(), |(_, why)| why);
+                format!("topic {}: {} ms{TIMED_OUT}{why}", self.route.topic, self.delivery_timeout.as_millis())
+            }
+            KafkaError::MessageProduction(code) => format!("topic {}: {code}", self.route.topic),
+            error => format!("topic {}: {error}", self.route.topic),
+        };
+        Failure { cause: cause.into() }
+    }
+
+    /// Gives what the failed producer held to a new one, in order. The broker may have some of it already: across
+    /// a fatal error delivery is at least once.
+    fn replace_producer(&mut self, outcomes: &mut Vec<Outcome>) {
+        match producer(&self.client_config, &self.health) {
+            Ok(next) => self.producer = next,
+            // Tried again at the next poll.
+            Err(error) => return self.health.down(error.to_string()),
+        }
+        self.draining = false;
+        self.full = false;
+        let mut recovered = std::mem::take(&mut self.recovered);
+        recovered.sort_unstable_by_key(|(held, _)| held.order);
+        for (held, payload) in recovered {
+            let sent = if held.meta.called.elapsed() >= self.delivery_timeout {
+                Sent::Refused(self.failure(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
+            } else {
+                self.send(&payload, &held.meta)
+            };
+            match sent {
+                Sent::Taken => {
+                    self.held.insert(held);
+                }
+                Sent::Refused(failure) => outcomes.push(held.outcome(Err(failure))),
+                Sent::NoRoom => self.recovered.push((held, payload)),
+            }
+        }
+        if !self.recovered.is_empty() {
+            // It held all of them before, so this is another fatal error: once more around.
+            self.draining = true;
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+}
+
+const TIMED_OUT: &str = " passed without an acknowledgement; the last thing heard: ";
+
+fn topic_problem(metadata: &rdkafka::metadata::Metadata, topic: &str) -> Option<StartupError> {
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Some(StartupError::new(StartupErrorKind::UnknownTopic, format!("no broker knows the topic {topic}")));
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None if !found.partitions().is_empty() => None,
+        Some(code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)) => {
+            Some(StartupError::new(StartupErrorKind::Refused, format!("topic {topic}: {code}")))
+        }
+        _ => Some(StartupError::new(
+            StartupErrorKind::UnknownTopic,
+            format!("the topic {topic} does not exist and is not created by itself: create it first"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;
