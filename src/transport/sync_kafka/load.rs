@@ -1,0 +1,128 @@
+//! Records that go to one partition in one request.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use crate::queue::{Generation, Meta};
+use crate::transport::{Failure, Outcome};
+
+/// What a record adds to its payload in a message set of version 0: offset, size, CRC, magic, attributes, and the
+/// lengths of key and value. Kafka's later formats take less.
+const OVERHEAD: usize = 26;
+
+/// A bound for loads of tiny records.
+const MOST_RECORDS: usize = 10_000;
+
+/// A load that still grows.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    cargo: Cargo,
+}
+
+#[derive(Debug, Default)]
+struct Cargo {
+    bytes: Vec<u8>,
+    records: Vec<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    payload: Range<usize>,
+    generation: Generation,
+    meta: Meta,
+}
+
+impl Filling {
+    /// Whether a record of this length fits in; an empty load takes any.
+    pub(super) fn takes(&self, length: usize, most_bytes: usize) -> bool {
+        let records = self.cargo.records.len();
+        let size = self.cargo.bytes.len() + length + (records + 1) * OVERHEAD;
+        records == 0 || (records < MOST_RECORDS && size <= most_bytes)
+    }
+
+    pub(super) fn push(&mut self, payload: &[u8], meta: Meta, generation: Generation) {
+        let start = self.cargo.bytes.len();
+        self.cargo.bytes.extend_from_slice(payload);
+        self.cargo.records.push(Loaded { payload: start..start + payload.len(), generation, meta });
+    }
+
+    /// How long ago the first record's call was; nothing for an empty load.
+    pub(super) fn oldest_age(&self) -> Duration {
+        self.cargo.records.first().map_or(Duration::ZERO, |first| first.meta.called.elapsed())
+    }
+
+    /// The load as it is now, unless it is empty.
+    pub(super) fn finish(&mut self) -> Option<Load> {
+        if self.cargo.records.is_empty() {
+            return None;
+        }
+        let cargo = std::mem::take(&mut self.cargo);
+        Some(Load { range: 0..cargo.records.len(), cargo: Arc::new(cargo), partition: Arc::new(AtomicI32::new(-1)) })
+    }
+}
+
+/// Some records of a cargo, in order. Clones share the records and the partition: one is with the caller's thread
+/// while the other stays here.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    cargo: Arc<Cargo>,
+    range: Range<usize>,
+    /// Chosen at the first attempt and kept: another attempt must not let later records of a thread go elsewhere
+    /// than a first copy that did arrive.
+    partition: Arc<AtomicI32>,
+}
+
+impl Load {
+    pub(super) fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    pub(super) fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+        self.records().iter().map(|record| &self.cargo.bytes[record.payload.clone()])
+    }
+
+    /// The partition of the last attempt, or a negative number.
+    pub(super) fn partition(&self) -> i32 {
+        self.partition.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_partition(&self, partition: i32) {
+        self.partition.store(partition, Ordering::Relaxed);
+    }
+
+    /// Two loads of at least one record each, or this one back if it has only one.
+    pub(super) fn halves(self) -> Result<(Load, Load), Load> {
+        if self.range.len() < 2 {
+            return Err(self);
+        }
+        let middle = self.range.start + self.range.len() / 2;
+        let first = Load { range: self.range.start..middle, ..self.clone() };
+        Ok((first, Load { range: middle..self.range.end, ..self }))
+    }
+
+    /// Splits off the records at the front whose calls are older than `timeout`.
+    pub(super) fn split_expired(&mut self, timeout: Duration) -> Option<Load> {
+        let expired = self.records().iter().take_while(|record| record.meta.called.elapsed() >= timeout).count();
+        if expired == 0 {
+            return None;
+        }
+        let middle = self.range.start + expired;
+        let front = Load { range: self.range.start..middle, ..self.clone() };
+        self.range.start = middle;
+        Some(front)
+    }
+
+    pub(super) fn outcomes(&self, result: impl Fn() -> Result<(), Failure>) -> impl Iterator<Item = Outcome> {
+        self.records().iter().map(move |record| Outcome {
+            generation: record.generation,
+            bytes: record.payload.len(),
+            result: result(),
+        })
+    }
+
+    fn records(&self) -> &[Loaded] {
+        &self.cargo.records[self.range.clone()]
+    }
+}

@@ -1,0 +1,329 @@
+//! `sync`: the pure-Rust `kafka` crate, kept at arm's length.
+//!
+//! That client can block for minutes and is of no use after an error. So its calls run on a thread of their own
+//! ([`caller`]), one at a time, and everything else is decided here, on the worker, which never blocks: when to
+//! send, how long to wait for an answer, what to send again and when to give up.
+
+mod caller;
+mod load;
+mod probe;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::caller::{Answer, Caller, Job, Problem};
+use self::load::{Filling, Load};
+use super::{Batch, Call, Client, Failure, Outcome};
+use crate::config::Config;
+use crate::deadline;
+use crate::error::{LoggerError, StartupError, StartupErrorKind};
+use crate::route::Route;
+use crate::status::Health;
+
+/// Full loads that wait here while one is under way; more wait in the queue.
+const MOST_READY: usize = 4;
+
+/// How long the worker may sleep when only a call can bring news.
+const LONG: Duration = Duration::from_secs(60);
+
+pub(super) fn name() -> String {
+    // The crate does not tell its version; Cargo.toml asks for this line of it.
+    "kafka 0.10".into()
+}
+
+pub(super) fn create(config: &Config, health: &Arc<Health>, call: &Call) -> Result<Box<dyn Client>, LoggerError> {
+    let target = Arc::new(caller::Target {
+        servers: config.bootstrap_servers.clone(),
+        route: Route::new(&config.topic),
+        connect_timeout: config.delivery.connect_timeout,
+        request_timeout: config.delivery.request_timeout,
+    });
+    let start = {
+        let call = Arc::clone(call);
+        move || Caller::start(Arc::clone(&target), Arc::clone(&call))
+    };
+    Ok(Box::new(SyncClient::new(config, Arc::clone(health), Box::new(start))?))
+}
+
+type StartCaller = Box<dyn Fn() -> Result<Caller, StartupError> + Send>;
+
+struct SyncClient {
+    settings: Settings,
+    health: Arc<Health>,
+    start: StartCaller,
+    caller: Caller,
+    connected: bool,
+    /// The call that is under way.
+    under_way: Option<UnderWay>,
+    /// Where records gather until there is a load of them, or nothing else to send.
+    filling: Filling,
+    /// To be sent in this order, the oldest first.
+    ready: VecDeque<Load>,
+    pause: Pause,
+}
+
+struct Settings {
+    servers: String,
+    topic: String,
+    batch_bytes: usize,
+    delivery_timeout: Duration,
+    /// A call without an answer for so long is given up, and its thread with it.
+    call_timeout: Duration,
+}
+
+struct UnderWay {
+    load: Option<Load>,
+    give_up: Instant,
+}
+
+impl SyncClient {
+    fn new(config: &Config, health: Arc<Health>, start: StartCaller) -> Result<SyncClient, StartupError> {
+        let delivery = &config.delivery;
+        Ok(SyncClient {
+            settings: Settings {
+                servers: config.bootstrap_servers.join(","),
+                topic: config.topic.clone(),
+                batch_bytes: delivery.batch_bytes,
+                delivery_timeout: delivery.delivery_timeout,
+                // The broker has the request timeout for the acknowledgement; the way there and back comes on top.
+                call_timeout: delivery.request_timeout + delivery.connect_timeout,
+            },
+            health,
+            caller: start()?,
+            start,
+            connected: false,
+            under_way: None,
+            filling: Filling::default(),
+            ready: VecDeque::new(),
+            pause: Pause::new(delivery.retry_backoff),
+        })
+    }
+}
+
+impl Client for SyncClient {
+    fn check(&mut self, timeout: Duration) -> Result<(), StartupError> {
+        let deadline = deadline::after(timeout);
+        let mut found = None;
+        loop {
+            self.caller.post(Job::Connect);
+            match self.caller.answer_by(deadline) {
+                Some(Answer::Connected(Ok(()))) => {
+                    self.connected = true;
+                    self.health.up();
+                    return Ok(());
+                }
+                Some(Answer::Connected(Err(problem))) => {
+                    self.health.down(problem.words.clone());
+                    match problem.kind {
+                        Some(kind @ (StartupErrorKind::UnsupportedBroker | StartupErrorKind::Refused)) => {
+                            return Err(StartupError::new(kind, problem.words));
+                        }
+                        Some(kind) => found = Some(StartupError::new(kind, problem.words)),
+                        None => found = None,
+                    }
+                }
+                Some(Answer::Sent(_)) | None => {}
+            }
+            let pause = self.pause.next();
+            if Instant::now() + pause >= deadline {
+                let last_error = self.health.last_error();
+                let unreachable = || super::unreachable(&self.settings.servers, timeout, last_error.as_deref());
+                return Err(found.unwrap_or_else(unreachable));
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ready.len() < MOST_READY
+    }
+
+    fn submit(&mut self, batch: &mut Batch) {
+        let generation = batch.generation();
+        while self.has_room() {
+            let Some((payload, meta)) = batch.pop() else { return };
+            if !self.filling.takes(payload.len(), self.settings.batch_bytes) {
+                self.ready.extend(self.filling.finish());
+            }
+            self.filling.push(payload, meta, generation);
+        }
+    }
+
+    fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
+        self.hear(outcomes);
+        self.expire(outcomes);
+        self.go_on();
+    }
+
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        if let Some(under_way) = &self.under_way {
+            return under_way.give_up.saturating_duration_since(now);
+        }
+        self.pause.left(now).unwrap_or(LONG)
+    }
+}
+
+impl SyncClient {
+    /// Takes the answer of the call that is under way, or gives the call up.
+    fn hear(&mut self, outcomes: &mut Vec<Outcome>) {
+        let Some(under_way) = &self.under_way else { return };
+        let answer = match self.caller.answer() {
+            Some(answer) => answer,
+            None if self.caller.is_gone() => {
+                let problem = Problem::new("the thread of the kafka crate has ended");
+                self.restart_caller();
+                Answer::Sent(Err(problem))
+            }
+            None if under_way.give_up <= Instant::now() => {
+                let waited = self.settings.call_timeout.as_millis();
+                let problem = Problem::new(format!("no answer from {} within {waited} ms", self.settings.servers));
+                self.restart_caller();
+                Answer::Sent(Err(problem))
+            }
+            None => return,
+        };
+        let load = self.under_way.take().and_then(|under_way| under_way.load);
+        match (answer, load) {
+            (Answer::Connected(Ok(())), _) => {
+                self.connected = true;
+                self.health.up();
+                self.pause.reset();
+            }
+            (Answer::Sent(Ok(())), Some(load)) => {
+                outcomes.extend(load.outcomes(|| Ok(())));
+                self.connected = true;
+                self.pause.reset();
+            }
+            (Answer::Sent(Ok(())), None) => {}
+            (Answer::Connected(Err(problem)) | Answer::Sent(Err(problem)), load) => self.fail(problem, load, outcomes),
+        }
+    }
+
+    /// Decides what becomes of a load whose call failed.
+    fn fail(&mut self, problem: Problem, load: Option<Load>, outcomes: &mut Vec<Outcome>) {
+        // The kafka crate is of no use after any error; its caller has dropped it.
+        self.connected = false;
+        if problem.too_large {
+            let Some(load) = load else { return };
+            match load.halves() {
+                // The record that is too large is found by halving, and its neighbours are unharmed.
+                Ok((first, second)) => {
+                    self.ready.push_front(second);
+                    self.ready.push_front(first);
+                }
+                Err(alone) => {
+                    let failure = failure(&self.settings.topic, &problem.words);
+                    outcomes.extend(alone.outcomes(|| Err(failure.clone())));
+                }
+            }
+            return;
+        }
+        self.health.down(problem.words.clone());
+        self.pause.begin();
+        match load {
+            Some(load) if problem.permanent => {
+                let failure = failure(&self.settings.topic, &problem.words);
+                outcomes.extend(load.outcomes(|| Err(failure.clone())));
+            }
+            Some(load) => self.ready.push_front(load),
+            None => {}
+        }
+    }
+
+    /// Gives up the records whose delivery timeout has passed, oldest first.
+    fn expire(&mut self, outcomes: &mut Vec<Outcome>) {
+        let timeout = self.settings.delivery_timeout;
+        if self.ready.is_empty() && self.filling.oldest_age() >= timeout {
+            self.ready.extend(self.filling.finish());
+        }
+        while let Some(load) = self.ready.front_mut() {
+            if let Some(expired) = load.split_expired(timeout) {
+                let why = self.health.last_error().unwrap_or_else(|| "no broker took it".into());
+                let why = why.rsplit_once(TIMED_OUT).map_or(why.as_str(), |(_, why)| why);
+                let words = format!("{} ms{TIMED_OUT}{why}", timeout.as_millis());
+                let failure = failure(&self.settings.topic, &words);
+                outcomes.extend(expired.outcomes(|| Err(failure.clone())));
+            }
+            if load.is_empty() {
+                self.ready.pop_front();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Begins the next call, if none is under way and none has to wait.
+    fn go_on(&mut self) {
+        if self.under_way.is_some() || self.pause.left(Instant::now()).is_some() {
+            return;
+        }
+        let load = self.ready.pop_front().or_else(|| self.filling.finish());
+        if load.is_none() && self.connected {
+            return;
+        }
+        self.pause.end();
+        self.caller.post(load.clone().map_or(Job::Connect, Job::Send));
+        self.under_way = Some(UnderWay { load, give_up: deadline::after(self.settings.call_timeout) });
+    }
+
+    /// Leaves a thread behind that does not answer, and starts another.
+    fn restart_caller(&mut self) {
+        match (self.start)() {
+            Ok(caller) => self.caller = caller,
+            Err(error) => self.health.error(error.to_string()),
+        }
+    }
+}
+
+fn failure(topic: &str, words: &str) -> Failure {
+    Failure { cause: format!("topic {topic}: {words}").into() }
+}
+
+const TIMED_OUT: &str = " passed without an acknowledgement; the last thing heard: ";
+
+/// The pause between attempts: longer each time, and never quite the same.
+struct Pause {
+    shortest: Duration,
+    longest: Duration,
+    current: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    fn new((shortest, longest): (Duration, Duration)) -> Pause {
+        Pause { shortest, longest, current: shortest, until: None }
+    }
+
+    /// The next pause's length: from half of the current step to the whole of it.
+    fn next(&mut self) -> Duration {
+        let step = self.current;
+        self.current = (step * 2).min(self.longest);
+        // A hasher's random keys are what std offers as chance; no more is needed to spread attempts.
+        let chance = RandomState::new().build_hasher().finish() as u32;
+        step / 2 + (step / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+    }
+
+    fn begin(&mut self) {
+        let pause = self.next();
+        self.until = Some(deadline::after(pause));
+    }
+
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    fn end(&mut self) {
+        self.until = None;
+    }
+
+    fn reset(&mut self) {
+        self.current = self.shortest;
+        self.until = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;
