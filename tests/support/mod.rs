@@ -1,0 +1,17 @@
+//! What the integration tests share: real brokers, independent readers, fault proxies.
+//!
+//! Each test binary has this as a private module and uses a part of it, hence the allowances.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod client;
+pub mod guardian;
+pub mod jars;
+pub mod kafka;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod reader;
+pub mod server;
+pub mod silent;
+pub mod topic;
+pub mod wait;
