@@ -1,6 +1,6 @@
 //! The extra fields of a record: key-value pairs into JSON members.
 
-use log::kv::{self, Key, Source, Value, VisitSource, VisitValue};
+use log::kv::{self, Key, Source, Value, VisitSource};
 use serde::Serialize as _;
 
 use super::escape;
@@ -92,85 +92,19 @@ impl Pairs<'_> {
     }
 }
 
-/// Appends a value as JSON, typed as it was captured.
+/// Appends a value as JSON, typed as it was captured. What is not finite is null, as serde_json has it.
+///
+/// Straight through serde: `Value::visit` would walk into a structured value, without a bound, to look for a plain
+/// one inside.
 fn write_value(value: &Value<'_>, limit: usize, out: &mut Vec<u8>) {
     let start = out.len();
-    if value.visit(Plain { out, limit }).is_err() {
+    let mut serializer = serde_json::Serializer::new(Capped { out: &mut *out, limit });
+    if let Err(error) = Limited(value, Depth::default()).serialize(&mut serializer)
+        && out.len() <= limit
+    {
+        // The value's own `Serialize` gave up halfway: what it wrote is no JSON, what it said is.
         out.truncate(start);
-        out.extend_from_slice(b"null");
-    }
-}
-
-/// Writes the common kinds directly, and everything else through serde.
-struct Plain<'a> {
-    out: &'a mut Vec<u8>,
-    limit: usize,
-}
-
-impl<'v> VisitValue<'v> for Plain<'_> {
-    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
-        let start = self.out.len();
-        let mut serializer = serde_json::Serializer::new(Capped { out: &mut *self.out, limit: self.limit });
-        if let Err(error) = Limited(&value, Depth::default()).serialize(&mut serializer) {
-            if self.out.len() > self.limit {
-                return Ok(());
-            }
-            // The value's own `Serialize` gave up halfway: what it wrote is no JSON, what it said is.
-            self.out.truncate(start);
-            escape::display(format_args!("[not serializable: {error}]"), self.limit, self.out);
-        }
-        Ok(())
-    }
-
-    fn visit_null(&mut self) -> Result<(), kv::Error> {
-        self.out.extend_from_slice(b"null");
-        Ok(())
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        self.out.extend_from_slice(if value { b"true" } else { b"false" });
-        Ok(())
-    }
-
-    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        if self.out.len().saturating_add(value.len()) > self.limit {
-            self.out.resize(self.limit.saturating_add(1), b' ');
-        } else {
-            escape::string(value, self.out);
-        }
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.number(&value)
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.number(&value)
-    }
-
-    fn visit_u128(&mut self, value: u128) -> Result<(), kv::Error> {
-        self.number(&value)
-    }
-
-    fn visit_i128(&mut self, value: i128) -> Result<(), kv::Error> {
-        self.number(&value)
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        // serde_json writes null for what is not finite, which JSON has no number for.
-        self.number(&value)
-    }
-
-    fn visit_error(&mut self, error: &(dyn std::error::Error + 'static)) -> Result<(), kv::Error> {
-        escape::display(format_args!("{error}"), self.limit, self.out);
-        Ok(())
-    }
-}
-
-impl Plain<'_> {
-    fn number(&mut self, value: &impl serde::Serialize) -> Result<(), kv::Error> {
-        value.serialize(&mut serde_json::Serializer::new(&mut *self.out)).map_err(kv::Error::boxed)
+        escape::display(format_args!("[not serializable: {error}]"), limit, out);
     }
 }
 

@@ -214,7 +214,8 @@ mod tests {
         let fields = [("display", Value::from_display(&Fails)), ("serde", Value::from_serde(&Fails))];
         let parsed = parse(&entry(format_args!("m {Fails} n"), &fields));
         assert_eq!((&parsed["message"], &parsed["display"]), (&"m half".into(), &"half".into()));
-        assert_eq!(parsed["serde"], "[not serializable: no \"more\"]");
+        let words = parsed["serde"].as_str().unwrap();
+        assert!(words.starts_with("[not serializable: ") && words.contains("no \"more\""), "{words}");
     }
 
     #[test]
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_payload_over_the_limit_is_given_up_early() {
-        let big = "x".repeat(100 << 20);
+        let big = "x".repeat(16 << 20);
         let fields = [("big", big.as_str())];
         for entry in [entry(format_args!("{big}"), &NO_FIELDS), entry(format_args!("m"), &fields)] {
             let mut out = Vec::new();

@@ -10,8 +10,9 @@ use serde::ser::{self, Serialize, Serializer};
 /// Objects and arrays inside one another; what lies deeper becomes [`TOO_DEEP`].
 pub(super) const DEEPEST: u16 = 32;
 
-/// Calls inside one another, where a type nests without a trace in JSON (options, newtypes).
-const MOST_CALLS: u16 = 512;
+/// Calls inside one another, where a type nests without a trace in JSON (options, newtypes). Erased values take some
+/// kilobytes of stack a call in a debug build, and a thread may have no more than two megabytes.
+const MOST_CALLS: u16 = 128;
 
 /// Stands in the payload for what lies deeper than [`DEEPEST`].
 pub(super) const TOO_DEEP: &str = "[nested deeper than 32 levels]";

@@ -1,1 +1,161 @@
-//! The scriptable client of the unit tests.
+//! The scriptable client of the unit tests: it delivers, holds, fails, panics or hangs as told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Batch, Choice, Client, Failure, Outcome};
+use crate::config::Transport;
+use crate::error::StartupError;
+use crate::queue::Generation;
+
+/// What the client does with the records it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Deliver,
+    /// Keeps them, until another mode or [`Script::deliver_one`].
+    Hold,
+    Fail,
+    /// Takes none.
+    NoRoom,
+    PanicInSubmit,
+    PanicInPoll,
+    /// `poll` does not return until another mode is set: a client that breaks its promise.
+    Hang,
+}
+
+/// The test's end of a fake client, and of those that replace it.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Debug)]
+struct State {
+    mode: Mode,
+    /// Every payload taken, in order.
+    taken: Vec<Vec<u8>>,
+    /// Indices into the records held now, to be delivered out of turn.
+    out_of_turn: Vec<usize>,
+    made: usize,
+    dropped: usize,
+}
+
+impl Script {
+    pub(crate) fn new(mode: Mode) -> Script {
+        let state = State { mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0 };
+        Script { state: Arc::new((Mutex::new(state), Condvar::new())) }
+    }
+
+    pub(crate) fn choice(&self) -> Choice {
+        let script = self.clone();
+        Choice {
+            transport: Transport::Async,
+            client: "fake".into(),
+            create: Box::new(move |_, _, _| {
+                script.change(|state| state.made += 1);
+                Ok(Box::new(Fake { script: script.clone(), held: VecDeque::new() }))
+            }),
+        }
+    }
+
+    pub(crate) fn mode(&self, mode: Mode) {
+        self.change(|state| state.mode = mode);
+    }
+
+    /// Delivers the record at this place among those held now, before its elders.
+    pub(crate) fn deliver_one(&self, place: usize) {
+        self.change(|state| state.out_of_turn.push(place));
+    }
+
+    pub(crate) fn taken(&self) -> Vec<String> {
+        let taken = self.state.0.lock().taken.clone();
+        taken.into_iter().map(|payload| String::from_utf8(payload).unwrap()).collect()
+    }
+
+    pub(crate) fn wait_taken(&self, records: usize) {
+        self.wait("records to be taken", |state| state.taken.len() >= records);
+    }
+
+    pub(crate) fn wait_made(&self, clients: usize) {
+        self.wait("a client to be made", |state| state.made >= clients);
+    }
+
+    pub(crate) fn wait_dropped(&self, clients: usize) {
+        self.wait("a client to be dropped", |state| state.dropped >= clients);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.0.lock());
+        self.state.1.notify_all();
+    }
+
+    fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut state = self.state.0.lock();
+        while !reached(&state) {
+            assert!(!self.state.1.wait_until(&mut state, deadline).timed_out(), "waited in vain for {what}");
+        }
+    }
+}
+
+struct Fake {
+    script: Script,
+    held: VecDeque<(Generation, usize)>,
+}
+
+impl Fake {
+    fn mode(&self) -> Mode {
+        self.script.state.0.lock().mode
+    }
+}
+
+impl Client for Fake {
+    fn check(&mut self, _: Duration) -> Result<(), StartupError> {
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.mode() != Mode::NoRoom
+    }
+
+    fn submit(&mut self, batch: &mut Batch) {
+        let generation = batch.generation();
+        while let Some((payload, _)) = batch.pop() {
+            self.held.push_back((generation, payload.len()));
+            self.script.change(|state| state.taken.push(payload.to_vec()));
+            assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
+        }
+    }
+
+    fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
+        if self.mode() == Mode::Hang {
+            self.script.wait("the end of the hang", |state| state.mode != Mode::Hang);
+        }
+        assert!(self.mode() != Mode::PanicInPoll || self.held.is_empty(), "as scripted, in poll");
+        let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
+        for place in out_of_turn {
+            let (generation, bytes) = self.held.remove(place).unwrap();
+            outcomes.push(Outcome { generation, bytes, result: Ok(()) });
+        }
+        let result = match self.mode() {
+            Mode::Deliver => Ok(()),
+            Mode::Fail => Err(Failure { cause: "as scripted".into() }),
+            _ => return,
+        };
+        let all = self.held.drain(..);
+        outcomes.extend(all.map(|(generation, bytes)| Outcome { generation, bytes, result: result.clone() }));
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.script.change(|state| state.dropped += 1);
+    }
+}

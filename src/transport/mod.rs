@@ -63,12 +63,15 @@ pub(crate) struct Choice {
     pub(crate) transport: Transport,
     /// The client's name and version.
     pub(crate) client: String,
-    factory: fn(&Config, &Arc<Health>, &Call) -> Result<Box<dyn Client>, LoggerError>,
+    pub(crate) create: Create,
 }
+
+/// Makes a client for a configuration.
+pub(crate) type Create = Box<dyn Fn(&Config, &Arc<Health>, &Call) -> Result<Box<dyn Client>, LoggerError> + Send>;
 
 impl Choice {
     pub(crate) fn factory(self, config: Config, health: Arc<Health>, call: Call) -> Factory {
-        Box::new(move || (self.factory)(&config, &health, &call))
+        Box::new(move || (self.create)(&config, &health, &call))
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) fn choose(wanted: Transport) -> Result<Choice, LoggerDependencyError>
 
 #[cfg(feature = "async")]
 fn choose_async() -> Option<Choice> {
-    Some(Choice { transport: Transport::Async, client: async_rdkafka::name(), factory: async_rdkafka::create })
+    Some(Choice { transport: Transport::Async, client: async_rdkafka::name(), create: Box::new(async_rdkafka::create) })
 }
 
 #[cfg(not(feature = "async"))]
@@ -93,7 +96,7 @@ fn choose_async() -> Option<Choice> {
 
 #[cfg(feature = "sync")]
 fn choose_sync() -> Option<Choice> {
-    Some(Choice { transport: Transport::Sync, client: sync_kafka::name(), factory: sync_kafka::create })
+    Some(Choice { transport: Transport::Sync, client: sync_kafka::name(), create: Box::new(sync_kafka::create) })
 }
 
 #[cfg(not(feature = "sync"))]

@@ -17,7 +17,6 @@ pub(super) struct Context {
     health: Arc<Health>,
     reports: Mutex<Vec<Report>>,
     heard: AtomicBool,
-    fatal: AtomicBool,
 }
 
 /// What became of one message.
@@ -30,7 +29,7 @@ pub(super) struct Report {
 
 impl Context {
     pub(super) fn new(health: Arc<Health>) -> Context {
-        Context { health, reports: Mutex::default(), heard: AtomicBool::new(false), fatal: AtomicBool::new(false) }
+        Context { health, reports: Mutex::default(), heard: AtomicBool::new(false) }
     }
 
     pub(super) fn take_reports(&self) -> Vec<Report> {
@@ -40,14 +39,6 @@ impl Context {
     /// Whether there was a callback since the last call.
     pub(super) fn take_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
-    }
-
-    pub(super) fn set_fatal(&self) {
-        self.fatal.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn take_fatal(&self) -> bool {
-        self.fatal.swap(false, Ordering::Relaxed)
     }
 
     fn hear(&self) {
@@ -66,10 +57,6 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.hear();
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                self.set_fatal();
-                self.health.error(format!("librdkafka failed for good and is replaced: {reason}"));
-            }
             // Its reason only says how many brokers are down; why each is, came before.
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 let reason = self.health.last_error().unwrap_or_else(|| reason.to_owned());

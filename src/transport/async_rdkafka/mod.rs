@@ -36,23 +36,7 @@ pub(super) fn name() -> String {
 }
 
 pub(super) fn create(config: &Config, health: &Arc<Health>, _: &Call) -> Result<Box<dyn Client>, LoggerError> {
-    let client_config = settings::client_config(config);
-    let producer = producer(&client_config, health)?;
-    Ok(Box::new(AsyncClient {
-        producer,
-        client_config,
-        route: Route::new(&config.topic),
-        servers: config.bootstrap_servers.join(","),
-        delivery_timeout: config.delivery.delivery_timeout,
-        health: Arc::clone(health),
-        held: Slab::new(),
-        next_order: 0,
-        full: false,
-        draining: false,
-        recovered: Vec::new(),
-        refused: Vec::new(),
-        patience: IDLE_PATIENCE,
-    }))
+    Ok(Box::new(AsyncClient::new(config, health)?))
 }
 
 type OurProducer = BaseProducer<Context>;
@@ -99,6 +83,27 @@ struct Held {
 impl Held {
     fn outcome(&self, result: Result<(), Failure>) -> Outcome {
         Outcome { generation: self.generation, bytes: self.bytes, result }
+    }
+}
+
+impl AsyncClient {
+    fn new(config: &Config, health: &Arc<Health>) -> Result<AsyncClient, LoggerConfigError> {
+        let client_config = settings::client_config(config);
+        Ok(AsyncClient {
+            producer: producer(&client_config, health)?,
+            client_config,
+            route: Route::new(&config.topic),
+            servers: config.bootstrap_servers.join(","),
+            delivery_timeout: config.delivery.delivery_timeout,
+            health: Arc::clone(health),
+            held: Slab::new(),
+            next_order: 0,
+            full: false,
+            draining: false,
+            recovered: Vec::new(),
+            refused: Vec::new(),
+            patience: IDLE_PATIENCE,
+        })
     }
 }
 
@@ -171,9 +176,12 @@ impl Client for AsyncClient {
             self.full = false;
             self.conclude(report, outcomes);
         }
-        if self.producer.context().take_fatal() && !self.draining {
-            self.draining = true;
-            self.producer.purge(PurgeConfig::default().queue().inflight());
+        if !self.draining
+            && (heard || self.full)
+            && let Some((_, reason)) = self.producer.client().fatal_error()
+        {
+            self.health.error(format!("librdkafka failed for good and is replaced: {reason}"));
+            self.drain();
         }
         if self.draining && self.held.is_empty() {
             self.replace_producer(outcomes);
@@ -209,7 +217,6 @@ impl AsyncClient {
                 Sent::NoRoom
             }
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), _)) => {
-                self.producer.context().set_fatal();
                 self.full = true;
                 Sent::NoRoom
             }
@@ -284,9 +291,14 @@ impl AsyncClient {
         }
         if !self.recovered.is_empty() {
             // It held all of them before, so this is another fatal error: once more around.
-            self.draining = true;
-            self.producer.purge(PurgeConfig::default().queue().inflight());
+            self.drain();
         }
+    }
+
+    /// Has all records come back from a producer that is of no use any more.
+    fn drain(&mut self) {
+        self.draining = true;
+        self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
 

@@ -1,1 +1,147 @@
+//! librdkafka over its own mock cluster: what only this transport does.
 
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::*;
+use crate::config::Transport;
+use crate::queue::Queue;
+
+const LONG: Duration = Duration::from_secs(30);
+const TOPIC: &str = "records";
+
+fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    cluster
+}
+
+fn client(servers: &str, change: impl FnOnce(&mut Config)) -> AsyncClient {
+    let mut config = Config::new(servers, TOPIC);
+    change(&mut config);
+    let health = Arc::new(Health::new(Transport::Async, name()));
+    AsyncClient::new(&config, &health).unwrap()
+}
+
+fn submit(client: &mut AsyncClient, numbers: std::ops::Range<u32>) {
+    let queue = Queue::new(1_000_000, 1 << 30);
+    for n in numbers {
+        queue.push(n.to_string().as_bytes(), Meta { timestamp_ms: 1, called: Instant::now() }, || {}).unwrap();
+    }
+    let mut batch = queue.take().unwrap();
+    client.submit(&mut batch);
+    assert!(batch.is_empty());
+}
+
+fn outcomes(client: &mut AsyncClient, expected: usize) -> Vec<Outcome> {
+    let deadline = Instant::now() + LONG;
+    let mut outcomes = Vec::new();
+    while outcomes.len() < expected {
+        assert!(Instant::now() < deadline, "{} of {expected} outcomes; {:?}", outcomes.len(), client.health.read());
+        client.poll(&mut outcomes);
+        std::thread::sleep(client.patience());
+    }
+    outcomes
+}
+
+/// Makes librdkafka fail for good, by the function it has for tests of this.
+fn fail_for_good(client: &AsyncClient) {
+    let producer = client.producer.client().native_ptr();
+    // SAFETY: the producer lives, and the reason is a C string.
+    #[allow(unsafe_code)] // No safe binding has it.
+    unsafe {
+        rdkafka::bindings::rd_kafka_test_fatal_error(
+            producer,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+            c"as scripted".as_ptr(),
+        );
+    }
+}
+
+fn values(servers: &str, expected: usize) -> Vec<String> {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Message;
+    use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", servers).set("group.id", "test").create().unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(TOPIC, 0, Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    let deadline = Instant::now() + LONG;
+    let mut values = Vec::new();
+    while values.len() < expected && Instant::now() < deadline {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            values.push(String::from_utf8(message.unwrap().payload().unwrap().to_vec()).unwrap());
+        }
+    }
+    values
+}
+
+#[test]
+fn a_producer_that_fails_for_good_is_replaced_and_its_records_go_on_in_order() {
+    let cluster = cluster();
+    let mut client = client(&cluster.bootstrap_servers(), |_| {});
+    submit(&mut client, 0..10);
+    outcomes(&mut client, 10);
+
+    // The broker is down, so that the next ones are still with the producer when it fails.
+    cluster.broker_down(1).unwrap();
+    submit(&mut client, 10..20);
+    client.poll(&mut Vec::new());
+    fail_for_good(&client);
+    let failed = client.producer.client().native_ptr();
+    let deadline = Instant::now() + LONG;
+    while client.producer.client().native_ptr() == failed {
+        assert!(Instant::now() < deadline, "not replaced: {:?}", client.health.read());
+        let mut none = Vec::new();
+        client.poll(&mut none);
+        assert_eq!(none, [], "a fatal error is no outcome of a record");
+    }
+
+    cluster.broker_up(1).unwrap();
+    submit(&mut client, 20..30);
+    assert!(outcomes(&mut client, 20).iter().all(|outcome| outcome.result.is_ok()));
+    let expected: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+    assert_eq!(values(&cluster.bootstrap_servers(), 30), expected);
+}
+
+#[test]
+fn a_record_that_times_out_says_what_was_heard_last() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut client = client(&free, |config| config.delivery.delivery_timeout = Duration::from_millis(1_500));
+    submit(&mut client, 0..3);
+    for outcome in outcomes(&mut client, 3) {
+        let cause = outcome.result.unwrap_err().cause;
+        assert!(cause.contains("1500 ms passed") && cause.contains(&free), "{cause}");
+    }
+    assert_eq!(client.health.read().state, crate::State::Down);
+}
+
+#[test]
+fn its_queue_is_bounded_by_ours() {
+    let config = Config::default().queue_records(12_345).queue_bytes(10 << 20);
+    let client = settings::client_config(&config);
+    assert_eq!(client.get("queue.buffering.max.messages"), Some("12345"));
+    assert_eq!(client.get("queue.buffering.max.kbytes"), Some("10241"));
+}
+
+#[test]
+fn the_state_follows_the_connection_without_a_record() {
+    let cluster = cluster();
+    let mut client = client(&cluster.bootstrap_servers(), |_| {});
+    let deadline = Instant::now() + LONG;
+    for (change, state) in [(true, crate::State::Up), (false, crate::State::Down), (true, crate::State::Up)] {
+        if change {
+            cluster.broker_up(1).unwrap()
+        } else {
+            cluster.broker_down(1).unwrap()
+        }
+        while client.health.read().state != state {
+            assert!(Instant::now() < deadline, "{state:?} expected: {:?}", client.health.read());
+            client.poll(&mut Vec::new());
+            std::thread::sleep(SHORTEST_PATIENCE);
+        }
+    }
+}

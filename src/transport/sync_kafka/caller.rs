@@ -135,6 +135,13 @@ pub(super) trait Answerer: Send + 'static {
     fn answer(&mut self, job: Job) -> Answer;
 }
 
+#[cfg(test)]
+impl<F: FnMut(Job) -> Answer + Send + 'static> Answerer for F {
+    fn answer(&mut self, job: Job) -> Answer {
+        self(job)
+    }
+}
+
 struct Connection {
     target: Arc<Target>,
     client: Option<KafkaClient>,

@@ -1,1 +1,198 @@
+//! What the worker's side decides, over a scripted caller in the place of the `kafka` crate.
 
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::config::Transport;
+use crate::queue::{Meta, Queue};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The payloads of each load that the scripted caller was given, with the partition of the attempt before.
+type Seen = Arc<Mutex<Vec<(Vec<String>, i32)>>>;
+
+/// A client whose callers all answer by `answer`, with timeouts short enough to wait for.
+fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'static) -> (SyncClient, Seen) {
+    let seen = Seen::default();
+    let (noted, answer) = (Arc::clone(&seen), Arc::new(answer));
+    let start = move || {
+        let (noted, answer) = (Arc::clone(&noted), Arc::clone(&answer));
+        Caller::start_with(Arc::new(|| {}), move |job: Job| match job {
+            Job::Connect => Answer::Connected(answer(&[])),
+            Job::Send(load) => {
+                let payloads: Vec<String> = load.payloads().map(|p| String::from_utf8(p.to_vec()).unwrap()).collect();
+                noted.lock().push((payloads.clone(), load.partition()));
+                load.set_partition(7);
+                Answer::Sent(answer(&payloads))
+            }
+        })
+    };
+    let mut config = Config::default();
+    config.delivery.retry_backoff = (Duration::from_millis(1), Duration::from_millis(2));
+    config.delivery.connect_timeout = Duration::from_millis(100);
+    config.delivery.request_timeout = Duration::from_millis(100);
+    let health = Arc::new(Health::new(Transport::Sync, "scripted".into()));
+    (SyncClient::new(&config, health, Box::new(start)).unwrap(), seen)
+}
+
+fn batch(payloads: impl IntoIterator<Item = String>) -> Batch {
+    let queue = Queue::new(1_000_000, 1 << 30);
+    for payload in payloads {
+        queue.push(payload.as_bytes(), Meta { timestamp_ms: 0, called: Instant::now() }, || {}).unwrap();
+    }
+    queue.take().unwrap()
+}
+
+fn outcomes(client: &mut SyncClient, expected: usize) -> Vec<Outcome> {
+    let deadline = Instant::now() + LONG;
+    let mut outcomes = Vec::new();
+    while outcomes.len() < expected {
+        assert!(Instant::now() < deadline, "{} of {expected} outcomes: {outcomes:?}", outcomes.len());
+        client.poll(&mut outcomes);
+        std::thread::yield_now();
+    }
+    outcomes
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+#[test]
+fn a_load_that_fails_is_sent_again_before_later_ones_and_to_the_same_partition() {
+    let failures = Mutex::new(3);
+    let (mut client, seen) = client(move |payloads| {
+        let mut left = failures.lock();
+        if payloads.is_empty() || *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        Err(Problem::new("not now"))
+    });
+    client.submit(&mut batch(numbers(0..3)));
+    client.poll(&mut Vec::new());
+    client.submit(&mut batch(numbers(3..6)));
+    let outcomes = outcomes(&mut client, 6);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()) && outcomes.len() == 6);
+    let sent: Vec<_> = seen.lock().iter().filter(|(payloads, _)| payloads[0] == "0").map(|(_, p)| *p).collect();
+    assert_eq!(sent, [-1, 7, 7, 7], "the partition is chosen once");
+    let delivered: Vec<String> = seen.lock().iter().skip(3).flat_map(|(payloads, _)| payloads.clone()).collect();
+    assert_eq!(delivered, numbers(0..6));
+}
+
+#[test]
+fn what_comes_while_a_call_is_under_way_goes_in_one_load() {
+    let (mut client, seen) = client(|_| Ok(()));
+    for n in 0..500 {
+        client.submit(&mut batch(numbers(n..n + 1)));
+    }
+    outcomes(&mut client, 500);
+    assert_eq!(seen.lock().len(), 1);
+}
+
+#[test]
+fn a_record_too_large_is_found_and_its_neighbours_are_unharmed() {
+    let (mut client, _) = client(|payloads| match payloads.iter().any(|payload| payload == "13") {
+        true => Err(Problem { too_large: true, permanent: true, ..Problem::new("too large") }),
+        false => Ok(()),
+    });
+    client.submit(&mut batch(numbers(0..100)));
+    let outcomes = outcomes(&mut client, 100);
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.result.is_err()).collect();
+    assert_eq!((failed.len(), failed[0].bytes), (1, "13".len()));
+    assert!(failed[0].result.as_ref().unwrap_err().cause.contains("too large"));
+}
+
+#[test]
+fn what_no_attempt_can_help_fails_once_and_later_loads_go_on() {
+    let (mut client, seen) = client(|payloads| match payloads.first().is_some_and(|payload| payload == "0") {
+        true => Err(Problem { permanent: true, ..Problem::new("not allowed") }),
+        false => Ok(()),
+    });
+    client.submit(&mut batch(numbers(0..3)));
+    let refused = outcomes(&mut client, 3);
+    client.submit(&mut batch(numbers(3..6)));
+    let taken = outcomes(&mut client, 3);
+    assert!(
+        refused.iter().all(|outcome| outcome.result.is_err()) && taken.iter().all(|outcome| outcome.result.is_ok())
+    );
+    assert_eq!(seen.lock().len(), 2);
+}
+
+#[test]
+fn records_past_the_delivery_timeout_fail_once_each_and_say_why() {
+    let (mut client, _) = client(|_| Err(Problem::new("nobody home")));
+    client.settings.delivery_timeout = Duration::from_millis(100);
+    client.submit(&mut batch(numbers(0..5)));
+    let outcomes = outcomes(&mut client, 5);
+    for outcome in &outcomes {
+        let cause = &outcome.result.as_ref().unwrap_err().cause;
+        assert!(cause.contains("100 ms passed") && cause.ends_with("nobody home"), "{cause}");
+    }
+    assert_eq!(client.health.read().state, crate::State::Down);
+}
+
+#[test]
+fn a_call_without_an_answer_is_given_up_and_its_records_go_with_another() {
+    let (release, stuck) = mpsc::channel::<()>();
+    let (stuck, first) = (Mutex::new(stuck), Mutex::new(true));
+    let (mut client, seen) = client(move |payloads| {
+        if !payloads.is_empty() && std::mem::take(&mut *first.lock()) {
+            // As long as the test lives: the caller that hangs is left behind, not waited for.
+            let _ = stuck.lock().recv();
+        }
+        Ok(())
+    });
+    client.submit(&mut batch(numbers(0..3)));
+    let outcomes = outcomes(&mut client, 3);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+    assert_eq!(seen.lock().iter().map(|(_, partition)| *partition).collect::<Vec<_>>(), [-1, 7]);
+    assert!(client.health.last_error().unwrap().contains("no answer from localhost:9092 within 200 ms"));
+    drop(release);
+}
+
+#[test]
+fn a_callers_thread_that_ends_is_replaced() {
+    let first = Mutex::new(true);
+    let (mut client, _) = client(move |payloads| {
+        assert!(payloads.is_empty() || !std::mem::take(&mut *first.lock()), "as scripted");
+        Ok(())
+    });
+    client.submit(&mut batch(numbers(0..3)));
+    assert!(outcomes(&mut client, 3).iter().all(|outcome| outcome.result.is_ok()));
+}
+
+#[test]
+fn without_records_it_connects_and_then_rests() {
+    let (mut client, seen) = client(|_| Ok(()));
+    let deadline = Instant::now() + LONG;
+    while client.health.read().state != crate::State::Up {
+        assert!(Instant::now() < deadline);
+        client.poll(&mut Vec::new());
+    }
+    client.poll(&mut Vec::new());
+    assert!(client.under_way.is_none() && client.patience() == LONG.max(super::LONG) && seen.lock().is_empty());
+}
+
+#[test]
+fn the_check_tells_a_broker_that_cannot_be_served_from_one_that_is_away() {
+    let (mut client, _) = client(|_| Err(Problem::of_kind(StartupErrorKind::UnsupportedBroker, "Kafka 4")));
+    assert_eq!(client.check(LONG).unwrap_err().kind(), StartupErrorKind::UnsupportedBroker);
+    let (mut client, _) = self::client(|_| Err(Problem::new("refused")));
+    let error = client.check(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), StartupErrorKind::Unreachable);
+    assert!(error.to_string().contains("localhost:9092") && error.to_string().contains("refused"), "{error}");
+}
+
+#[test]
+fn pauses_grow_to_the_longest_and_begin_again_after_success() {
+    let mut pause = Pause::new((Duration::from_millis(100), Duration::from_secs(1)));
+    let pauses: Vec<Duration> = (0..6).map(|_| pause.next()).collect();
+    for (pause, step) in pauses.iter().zip([100, 200, 400, 800, 1000, 1000]) {
+        assert!((step / 2..=step).contains(&pause.as_millis()), "{pauses:?}");
+    }
+    pause.reset();
+    assert!(pause.next() <= Duration::from_millis(100));
+}

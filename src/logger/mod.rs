@@ -17,7 +17,7 @@ use crate::queue::{Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
 use crate::status::{Health, Status};
-use crate::transport;
+use crate::transport::{self, Choice, Client, Factory};
 use crate::worker::Worker;
 
 /// How long a drop, an exit and `Log::flush` wait for what is pending.
@@ -50,6 +50,10 @@ pub struct KafkaLogger {
 impl KafkaLogger {
     pub(crate) fn start(config: Config) -> Result<KafkaLogger, LoggerError> {
         let choice = transport::choose(config.transport)?;
+        KafkaLogger::start_with(config, choice)
+    }
+
+    fn start_with(config: Config, choice: Choice) -> Result<KafkaLogger, LoggerError> {
         let pipeline = Arc::new(Pipeline {
             level: config.level,
             logger_name: config.logger_name.clone(),
@@ -201,11 +205,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn run(
-        self: Arc<Self>,
-        client: Box<dyn transport::Client>,
-        factory: transport::Factory,
-    ) -> Result<KafkaLogger, LoggerError> {
+    fn run(self: Arc<Self>, client: Box<dyn Client>, factory: Factory) -> Result<KafkaLogger, LoggerError> {
         let worker = Worker {
             queue: Arc::clone(&self.queue),
             counters: Arc::clone(&self.counters),
@@ -281,3 +281,6 @@ impl Drop for CountPanic<'_> {
         self.0.dropped(DropReason::Format, 1);
     }
 }
+
+#[cfg(test)]
+mod tests;
