@@ -1,0 +1,128 @@
+//! What the suite runs over: a transport and a broker.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kafka_log::{Config, Transport};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use crate::support::kafka::{self, Broker, Version};
+use crate::support::reader::{self, ReadRecord};
+use crate::support::topic;
+use crate::{Case, exit, records, restarts, startup, topics};
+
+/// Long enough for anything that works, on a machine that does something else beside.
+pub(crate) const LONG: Duration = Duration::from_secs(120);
+
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) transport: Transport,
+    pub(crate) kafka: Option<Version>,
+}
+
+/// Every pair that this build can run.
+pub(crate) fn all() -> Vec<Target> {
+    let mut all = Vec::new();
+    if cfg!(feature = "async") {
+        all.push(Target { transport: Transport::Async, kafka: None });
+        all.extend(Version::ALL.map(|version| Target { transport: Transport::Async, kafka: Some(version) }));
+    }
+    if cfg!(feature = "sync") {
+        all.extend(Version::ALL.map(|version| Target { transport: Transport::Sync, kafka: Some(version) }));
+    }
+    all
+}
+
+/// The cases for librdkafka's mock cluster, which is quick and knows neither limits nor restarts with data.
+pub(crate) fn embedded_cases() -> Vec<Case> {
+    vec![
+        ("a_hundred_thousand_records_arrive_exactly_as_sent", records::a_hundred_thousand),
+        ("the_check_passes_where_records_can_be_delivered", startup::check_passes),
+    ]
+}
+
+impl Target {
+    pub(crate) fn name(&self) -> String {
+        let broker = self.kafka.map_or("embedded".into(), |version| format!("kafka_{}", version.as_str()));
+        format!("{:?}::{broker}", self.transport).to_lowercase()
+    }
+
+    pub(crate) fn is_real(&self) -> bool {
+        self.kafka.is_some()
+    }
+
+    /// The cases for a real broker.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        if self.transport == Transport::Sync && self.kafka == Some(Version::V4_4_0) {
+            return vec![
+                ("the_check_names_a_broker_that_cannot_be_served", startup::check_names_kip_896),
+                ("in_the_background_the_state_is_down_and_says_why", startup::background_names_kip_896),
+            ];
+        }
+        vec![
+            ("the_check_passes_where_records_can_be_delivered", startup::check_passes),
+            ("the_check_names_a_topic_that_does_not_exist", startup::check_names_the_topic),
+            ("a_hundred_thousand_records_arrive_exactly_as_sent", records::a_hundred_thousand),
+            ("text_lines_and_strange_payloads_arrive", records::strange_payloads),
+            ("the_quickstart_runs_on_this_broker", records::quickstart),
+            ("a_topic_that_appears_later_gets_its_records", topics::appears_later),
+            ("a_record_over_the_brokers_limit_fails_alone", topics::over_the_limit),
+            ("a_return_from_main_without_a_guard_delivers_all", exit::return_from_main),
+            ("process_exit_delivers_all", exit::process_exit),
+            ("a_broker_that_freezes_loses_nothing", restarts::frozen),
+            ("a_broker_that_is_away_for_five_seconds_loses_nothing", restarts::stopped),
+        ]
+    }
+
+    pub(crate) fn bootstrap(&self) -> String {
+        match self.kafka {
+            Some(_) => self.broker().bootstrap(),
+            None => embedded(),
+        }
+    }
+
+    /// The real broker, shared by all trials of this version.
+    pub(crate) fn broker(&self) -> &'static Broker {
+        kafka::shared(self.kafka.expect("this case is for real brokers"))
+    }
+
+    /// A configuration for a topic of its own.
+    pub(crate) fn config(&self, topic: &str) -> Config {
+        Config::new(self.bootstrap(), topic).transport(self.transport)
+    }
+
+    pub(crate) fn create_topic(&self, prefix: &str, partitions: usize, configs: &[(&str, &str)]) -> String {
+        let name = topic::unique(prefix);
+        // The mock cluster has no admin requests; it creates topics when they are asked about.
+        if self.is_real() {
+            topic::create(&self.bootstrap(), &name, partitions, configs);
+        }
+        name
+    }
+
+    /// Reads the topic with a client other than the one that wrote it.
+    pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<ReadRecord> {
+        match (self.transport, self.kafka) {
+            // The writer was librdkafka, so Apache Kafka's own consumer reads.
+            (Transport::Async, Some(version)) => {
+                reader::java_console(version, &self.bootstrap(), topic, expected, LONG)
+            }
+            // Nothing but librdkafka itself reads from its mock cluster here.
+            _ => reader::librdkafka(&self.bootstrap(), topic, LONG),
+        }
+    }
+}
+
+/// The embedded broker, which lives as long as the process.
+fn embedded() -> String {
+    static SERVERS: OnceLock<String> = OnceLock::new();
+    SERVERS
+        .get_or_init(|| {
+            let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).expect("no mock cluster");
+            let servers = cluster.bootstrap_servers();
+            std::mem::forget(cluster);
+            servers
+        })
+        .clone()
+}
