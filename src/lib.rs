@@ -32,3 +32,8 @@ pub use crate::status::{State, Status};
 pub mod __private {
     pub use log::kv::{ToValue, Value};
 }
+
+// The examples of features.md are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../features.md")]
+struct FeaturesMd;
