@@ -5,7 +5,6 @@ use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::global;
-use crate::logger::LAST_FLUSH;
 
 /// The process that registered the hook. A child of a bare `fork` inherits the hook and none of our threads.
 static REGISTERED_BY: AtomicU32 = AtomicU32::new(0);
@@ -23,6 +22,6 @@ pub(crate) fn flush_at_exit() {
 
 extern "C" fn hook() {
     if REGISTERED_BY.load(Ordering::Relaxed) == std::process::id() {
-        let _ = catch_unwind(|| global::flush(LAST_FLUSH));
+        let _ = catch_unwind(global::last_flush);
     }
 }

@@ -6,42 +6,38 @@ use std::io;
 use serde::Serializer as _;
 use serde_json::ser::Formatter;
 
+use super::output::Output;
+
 /// Appends `text` as a JSON string with its quotes.
-pub(super) fn string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
+pub(super) fn string(text: &str, out: &mut Output<'_>) {
+    out.push(b"\"");
     contents(text, out);
-    out.push(b'"');
+    out.push(b"\"");
 }
 
-/// Appends what `text` displays as a JSON string, and gives up once `out` is longer than `limit`.
+/// Appends what `text` displays as a JSON string.
 ///
 /// A `Display` that returns an error ends its own text there, and nothing else.
-pub(super) fn display(text: fmt::Arguments<'_>, limit: usize, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let _ = Escaped { out, limit }.write_fmt(text);
-    out.push(b'"');
+pub(super) fn display(text: fmt::Arguments<'_>, out: &mut Output<'_>) {
+    out.push(b"\"");
+    let _ = Escaped(out).write_fmt(text);
+    out.push(b"\"");
 }
 
 /// Appends the inside of a JSON string.
-pub(super) fn contents(text: &str, out: &mut Vec<u8>) {
-    let written = serde_json::Serializer::with_formatter(out, NoQuotes).serialize_str(text);
-    debug_assert!(written.is_ok(), "writing into memory does not fail");
+pub(super) fn contents(text: &str, out: &mut Output<'_>) {
+    if out.fits(text.len()) {
+        // It fails where the escaped form does not fit, which `out` remembers.
+        let _ = serde_json::Serializer::with_formatter(out, NoQuotes).serialize_str(text);
+    }
 }
 
-struct Escaped<'a> {
-    out: &'a mut Vec<u8>,
-    limit: usize,
-}
+struct Escaped<'a, 'b>(&'a mut Output<'b>);
 
-impl fmt::Write for Escaped<'_> {
+impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if self.out.len().saturating_add(piece.len()) > self.limit {
-            // One byte too many is how the caller sees it; the rest need not be written.
-            self.out.resize(self.limit.saturating_add(1), b' ');
-            return Err(fmt::Error);
-        }
-        contents(piece, self.out);
-        Ok(())
+        contents(piece, self.0);
+        if self.0.is_over() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -76,22 +72,23 @@ mod tests {
     #[test]
     fn a_display_that_fails_ends_its_text_and_nothing_else() {
         let mut out = Vec::new();
-        display(format_args!("<{FailsHalfway}>"), 100, &mut out);
+        display(format_args!("<{FailsHalfway}>"), &mut Output::new(&mut out, 100));
         assert_eq!(out, br#""<half""#);
     }
 
     #[test]
     fn writing_stops_at_the_limit() {
         let mut out = Vec::new();
-        display(format_args!("{}{}", "x".repeat(50), "y".repeat(1 << 20)), 60, &mut out);
-        assert!(out.len() > 60 && out.capacity() < 1 << 16, "{} bytes", out.len());
+        let mut bounded = Output::new(&mut out, 60);
+        display(format_args!("{}{}", "x".repeat(50), "y".repeat(1 << 20)), &mut bounded);
+        assert!(bounded.is_over() && out.capacity() < 1 << 16, "{} bytes", out.capacity());
     }
 
     proptest! {
         #[test]
         fn any_text_comes_back_from_its_json(pieces in proptest::collection::vec(any::<String>(), 0..4)) {
             let mut out = Vec::new();
-            display(format_args!("{}", pieces.concat()), usize::MAX, &mut out);
+            display(format_args!("{}", pieces.concat()), &mut Output::new(&mut out, usize::MAX));
             let back: String = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(back, pieces.concat());
             prop_assert!(!out.iter().any(|byte| *byte < 0x20));

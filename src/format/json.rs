@@ -2,25 +2,26 @@
 
 use std::io::Write as _;
 
+use super::output::Output;
 use super::{Entry, escape, fields};
 
-/// Appends the JSON object of `entry`, and counts the fields left out.
-pub(super) fn write(entry: &Entry<'_>, limit: usize, out: &mut Vec<u8>) -> u64 {
-    // Integers: a double has no room for microseconds of this century's seconds in all its uses.
+/// Writes the JSON object of `entry`, and counts the fields left out.
+pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
+    // By integer arithmetic: a double loses the last digits of this century's microseconds.
     let time = entry.time;
     let _ = write!(out, "{{\"timestamp\":{}.{:06}", time.seconds(), time.subsec_micros());
-    out.extend_from_slice(b",\"level\":\"");
-    out.extend_from_slice(entry.severity.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"logger\":");
+    out.push(b",\"level\":\"");
+    out.push(entry.severity.as_str().as_bytes());
+    out.push(b"\",\"logger\":");
     escape::string(entry.logger(), out);
     if let (Some(_), Some(target)) = (entry.logger_name, entry.target) {
-        out.extend_from_slice(b",\"target\":");
+        out.push(b",\"target\":");
         escape::string(target, out);
     }
-    out.extend_from_slice(b",\"message\":");
-    escape::display(entry.message, limit, out);
-    let left_out = fields::write(entry.fields, fields::MEMBERS, limit, out);
-    out.push(b'}');
+    out.push(b",\"message\":");
+    escape::display(entry.message, out);
+    let left_out = fields::write(entry.fields, fields::MEMBERS, out);
+    out.push(b"}");
     left_out
 }
 

@@ -8,6 +8,7 @@ mod escape;
 mod fields;
 mod json;
 mod nested;
+mod output;
 mod text;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::kv::Source;
 
 pub(crate) use self::buffer::with_buffer;
+use self::output::Output;
 use crate::severity::Severity;
 
 /// The formats there are.
@@ -54,13 +56,14 @@ pub(crate) enum Formatted {
 }
 
 impl Format {
-    /// Appends the payload of `entry` to `out`, which is empty, and gives up once it is longer than `limit` bytes.
-    pub(crate) fn write(self, entry: &Entry<'_>, limit: usize, out: &mut Vec<u8>) -> Formatted {
+    /// Writes the payload of `entry` into `bytes`, which is empty, and gives up where it exceeds `limit` bytes.
+    pub(crate) fn write(self, entry: &Entry<'_>, limit: usize, bytes: &mut Vec<u8>) -> Formatted {
+        let mut out = Output::new(bytes, limit);
         let fields_left_out = match self {
-            Format::Json => json::write(entry, limit, out),
-            Format::Text => text::write(entry, limit, out),
+            Format::Json => json::write(entry, &mut out),
+            Format::Text => text::write(entry, &mut out),
         };
-        if out.len() > limit { Formatted::Oversize } else { Formatted::Whole { fields_left_out } }
+        if out.is_over() { Formatted::Oversize } else { Formatted::Whole { fields_left_out } }
     }
 }
 

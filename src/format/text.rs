@@ -3,18 +3,19 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::output::Output;
 use super::{Entry, EventTime, fields};
 
-/// Appends the line of `entry`, and counts the fields left out.
-pub(super) fn write(entry: &Entry<'_>, limit: usize, out: &mut Vec<u8>) -> u64 {
-    let mut line = OneLine { out, limit };
+/// Writes the line of `entry`, and counts the fields left out.
+pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
+    let mut line = OneLine(out);
     let severity = entry.severity.as_str();
     let _ = match (entry.logger_name, entry.target) {
         (Some(name), Some(target)) => write!(line, "{} {severity} {name} {target}: ", Rfc3339(entry.time)),
         _ => write!(line, "{} {severity} {}: ", Rfc3339(entry.time), entry.logger()),
     };
     let _ = line.write_fmt(entry.message);
-    fields::write(entry.fields, fields::WORDS, limit, out)
+    fields::write(entry.fields, fields::WORDS, out)
 }
 
 struct Rfc3339(EventTime);
@@ -30,27 +31,21 @@ impl fmt::Display for Rfc3339 {
 }
 
 /// Escapes what would end the line or drive a terminal, so that a message cannot forge a second line.
-struct OneLine<'a> {
-    out: &'a mut Vec<u8>,
-    limit: usize,
-}
+struct OneLine<'a, 'b>(&'a mut Output<'b>);
 
-impl fmt::Write for OneLine<'_> {
+impl fmt::Write for OneLine<'_, '_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if self.out.len().saturating_add(piece.len()) > self.limit {
-            self.out.resize(self.limit.saturating_add(1), b' ');
+        if !self.0.fits(piece.len()) {
             return Err(fmt::Error);
         }
         let mut rest = piece;
         while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
-            self.out.extend_from_slice(&rest.as_bytes()[..at]);
-            for escaped in c.escape_default() {
-                // `escape_default` yields ASCII.
-                self.out.push(escaped as u8);
-            }
+            self.0.push(&rest.as_bytes()[..at]);
+            // `escape_default` yields ASCII.
+            c.escape_default().for_each(|escaped| self.0.push(&[escaped as u8]));
             rest = &rest[at + c.len_utf8()..];
         }
-        self.out.extend_from_slice(rest.as_bytes());
+        self.0.push(rest.as_bytes());
         Ok(())
     }
 }

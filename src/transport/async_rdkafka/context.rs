@@ -49,7 +49,8 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         self.hear();
-        if level as i32 <= RDKafkaLogLevel::Error as i32 {
+        // Why a connection could not be set up is a warning, and nowhere else.
+        if level as i32 <= RDKafkaLogLevel::Warning as i32 {
             self.health.error(format!("librdkafka: {facility}: {line}"));
         }
     }
