@@ -22,7 +22,7 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Records without an outcome yet: waiting, or in flight.
     pub pending: u64,
-    /// Extra fields left out of delivered payloads: repeats of an earlier one, or beyond the 1,024th.
+    /// Extra fields left out of the payloads of records that were taken: repeats of an earlier one, or beyond the 1,024th.
     pub fields_left_out: u64,
 }
 
@@ -67,6 +67,7 @@ pub struct ShutdownReport {
 
 /// `flush` ran out of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FlushError {
     pub(crate) waited: Duration,
     pub(crate) pending: u64,

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// Why a logger could not be set up.
 ///
-/// Nothing is left behind when one is returned: no global logger, no thread, no connection.
+/// Nothing is left behind when one is returned: no global logger, no connection, and no thread but one that may still
+/// be inside a call of the `kafka` crate and ends with it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoggerError {
@@ -58,6 +59,7 @@ impl From<StartupError> for LoggerError {
 ///
 /// Its text names the missing Cargo feature and the line of Cargo.toml that brings it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoggerDependencyError {
     wanted: Missing,
 }
@@ -115,6 +117,7 @@ impl Error for LoggerDependencyError {}
 ///
 /// Its text names the option, what was wrong and what would be right; it never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoggerConfigError {
     option: &'static str,
     problem: String,
@@ -141,6 +144,7 @@ impl Error for LoggerConfigError {}
 
 /// What [`Startup::Check`](crate::Startup::Check) found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StartupError {
     kind: StartupErrorKind,
     detail: String,

@@ -30,7 +30,8 @@ static GLOBAL: OnceCell<KafkaLogger> = OnceCell::new();
 /// # Errors
 ///
 /// Those of [`Config::build`], and [`LoggerError::AlreadyInitialized`] when a global logger is there already, ours
-/// or another crate's. Then nothing has changed and no thread is left behind.
+/// or another crate's. Then nothing has changed and no thread is left behind, but one that is inside a call of the
+/// `kafka` crate and ends with it.
 pub fn init(config: Config) -> Result<Guard, LoggerError> {
     let mut installed = false;
     let logger = GLOBAL.get_or_try_init(|| {
@@ -46,7 +47,7 @@ pub fn init(config: Config) -> Result<Guard, LoggerError> {
     };
     log::set_max_level(logger.level());
     // The client exists by now, so this hook runs before those that its libraries have registered.
-    exit::flush_at_exit();
+    exit::at_exit(last_flush);
     Ok(Guard { logger: logger.clone() })
 }
 
@@ -76,6 +77,7 @@ pub fn stats() -> Stats {
 /// Dropping it flushes up to 5 s, and never stops the pipeline: other threads may go on logging. Bound to `_guard`
 /// in `main` it is dropped at the end of `main`; bound to `_` it is dropped at once, which does no harm.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Guard {
     logger: KafkaLogger,
 }
@@ -119,7 +121,7 @@ static GAVE_UP: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// The flush at the end of the process. Right after a guard's that was in vain there is no use in another wait: the
 /// end takes 5 s in all.
-pub(crate) fn last_flush() {
+fn last_flush() {
     let just_gave_up = GAVE_UP.lock().is_some_and(|at| at.elapsed() < LAST_FLUSH / 5);
     // How it went is in the counts, for whoever still looks.
     let _ = flush(if just_gave_up { Duration::ZERO } else { LAST_FLUSH });

@@ -46,12 +46,14 @@ pub(crate) struct Health {
 struct Seen {
     state: State,
     last_error: Option<String>,
+    /// The last error that is not about a record: the reason for what happens to records.
+    last_heard: Option<String>,
     last_ack: Option<SystemTime>,
 }
 
 impl Health {
     pub(crate) fn new(transport: Transport, client: String) -> Health {
-        let seen = Seen { state: State::Connecting, last_error: None, last_ack: None };
+        let seen = Seen { state: State::Connecting, last_error: None, last_heard: None, last_ack: None };
         Health { transport, client, seen: Mutex::new(seen) }
     }
 
@@ -60,14 +62,26 @@ impl Health {
     }
 
     pub(crate) fn down(&self, error: impl Into<String>) {
-        let mut seen = self.seen.lock();
-        seen.state = State::Down;
-        seen.last_error = Some(error.into());
+        self.error(error);
+        self.seen.lock().state = State::Down;
     }
 
-    /// Something went wrong that says nothing about the connection: a record refused, say.
+    /// Something went wrong that says nothing about the connection.
     pub(crate) fn error(&self, error: impl Into<String>) {
-        self.seen.lock().last_error = Some(error.into());
+        let error = error.into();
+        let mut seen = self.seen.lock();
+        seen.last_heard = Some(error.clone());
+        seen.last_error = Some(error);
+    }
+
+    /// A record was given up.
+    pub(crate) fn refused(&self, cause: &str) {
+        self.seen.lock().last_error = Some(cause.to_owned());
+    }
+
+    /// The last thing heard about the way to the brokers, to say why a record was given up.
+    pub(crate) fn last_heard(&self) -> Option<String> {
+        self.seen.lock().last_heard.clone()
     }
 
     /// No broker is connected now; why, only [`down`](Health::down) knows.
@@ -82,10 +96,6 @@ impl Health {
         let mut seen = self.seen.lock();
         seen.state = State::Up;
         seen.last_ack = Some(SystemTime::now());
-    }
-
-    pub(crate) fn last_error(&self) -> Option<String> {
-        self.seen.lock().last_error.clone()
     }
 
     pub(crate) fn read(&self) -> Status {

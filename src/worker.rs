@@ -31,11 +31,24 @@ impl Worker {
     pub(crate) fn run(self, client: Box<dyn Client>) {
         let _ours = recursion::enter();
         let mut shift = Shift { worker: &self, client: Some(client), batch: None, in_flight: InFlight::default() };
+        let end = End(&self);
         shift.work();
-        self.queue.abandon(|left| self.counters.dropped(DropReason::Shutdown, left));
+        drop(end);
         let client = shift.client.take();
         // A client that panics while it ends takes nothing with it: all is counted.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
+    }
+}
+
+/// Counts what is left when the worker ends, even by a panic of its own: nobody waits for a dead worker.
+struct End<'a>(&'a Worker);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.health.down("the worker panicked: records are no longer taken");
+        }
+        self.0.queue.abandon(|left| self.0.counters.dropped(DropReason::Shutdown, left));
     }
 }
 
@@ -99,6 +112,10 @@ impl Shift<'_> {
         let (mut delivered, mut failed, mut cause) = (0, 0, None);
         let mut settled: Vec<Settled> = Vec::new();
         for outcome in outcomes.drain(..) {
+            if !self.in_flight.leave(outcome.generation, outcome.bytes) {
+                debug_assert!(false, "a client has reported on a record it does not have");
+                continue;
+            }
             match outcome.result {
                 Ok(()) => delivered += 1,
                 Err(failure) => {
@@ -106,7 +123,6 @@ impl Shift<'_> {
                     cause = Some(failure.cause);
                 }
             }
-            self.in_flight.leave(outcome.generation, outcome.bytes);
             match settled.last_mut() {
                 Some(last) if last.generation == outcome.generation => {
                     last.records += 1;
@@ -116,7 +132,7 @@ impl Shift<'_> {
             }
         }
         if let Some(cause) = cause {
-            self.worker.health.error(&*cause);
+            self.worker.health.refused(&cause);
         }
         if delivered > 0 {
             self.worker.health.acknowledged();
@@ -202,14 +218,15 @@ impl InFlight {
         }
     }
 
-    fn leave(&mut self, generation: Generation, bytes: usize) {
-        if let Some(held) = self.by_generation.get_mut(&generation) {
-            held.0 -= 1;
-            held.1 -= bytes;
-            if held.0 == 0 {
-                self.by_generation.remove(&generation);
-            }
+    /// Takes one record out; false if the client has none such.
+    fn leave(&mut self, generation: Generation, bytes: usize) -> bool {
+        let Some((records, held)) = self.by_generation.get_mut(&generation) else { return false };
+        let Some(left) = held.checked_sub(bytes) else { return false };
+        (*records, *held) = (*records - 1, left);
+        if *records == 0 {
+            self.by_generation.remove(&generation);
         }
+        true
     }
 
     fn drain(&mut self) -> Vec<Settled> {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 pub use self::servers::IntoBootstrapServers;
-use crate::error::{LoggerConfigError, LoggerError};
-use crate::logger::KafkaLogger;
+use crate::error::LoggerConfigError;
 
 /// Everything a logger needs to know, with bare setters that take and return it.
 ///
@@ -37,6 +36,7 @@ use crate::logger::KafkaLogger;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     pub(crate) bootstrap_servers: Vec<String>,
     pub(crate) topic: String,
@@ -127,20 +127,8 @@ impl Config {
         self
     }
 
-    /// Builds a logger that is not global: to nest it in another, to tee, or to call its methods directly.
-    ///
-    /// Starts its threads and returns without waiting for a broker, unless [`Startup::Check`] asks for that.
-    ///
-    /// # Errors
-    ///
-    /// [`LoggerError::Config`] names an option that cannot work, [`LoggerError::Dependency`] a transport that is
-    /// not compiled in, [`LoggerError::Startup`] what [`Startup::Check`] found. No thread is left behind.
-    pub fn build(self) -> Result<KafkaLogger, LoggerError> {
-        self.validate()?;
-        KafkaLogger::start(self)
-    }
-
-    fn validate(&self) -> Result<(), LoggerConfigError> {
+    /// Refuses what cannot work, by the option's name.
+    pub(crate) fn validate(&self) -> Result<(), LoggerConfigError> {
         validate::bootstrap_servers(&self.bootstrap_servers)?;
         validate::topic(&self.topic)?;
         validate::queue_records(self.queue_records)?;

@@ -1,7 +1,7 @@
 //! Text into JSON strings, piece by piece as `Display` produces it.
 
 use std::fmt::{self, Write as _};
-use std::io;
+use std::io::{self, Write as _};
 
 use serde::Serializer as _;
 use serde_json::ser::Formatter;
@@ -32,6 +32,21 @@ pub(super) fn contents(text: &str, out: &mut Output<'_>) {
     }
 }
 
+/// The same, with every character escaped that ends a line or drives a terminal, beyond what JSON asks for.
+pub(super) fn contents_on_one_line(text: &str, out: &mut Output<'_>) {
+    let mut rest = text;
+    while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
+        contents(&rest[..at], out);
+        let _ = write!(out, "\\u{:04x}", u32::from(c));
+        rest = &rest[at + c.len_utf8()..];
+    }
+    contents(rest, out);
+}
+
+pub(super) fn breaks_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 struct Escaped<'a, 'b>(&'a mut Output<'b>);
 
 impl fmt::Write for Escaped<'_, '_> {
@@ -51,6 +66,20 @@ impl Formatter for NoQuotes {
 
     fn end_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// serde_json's compact form with all strings on one line.
+pub(super) struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
+            write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
     }
 }
 

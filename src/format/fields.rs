@@ -13,18 +13,14 @@ pub(super) const MOST_PAIRS: usize = 1_024;
 /// The names that the payload itself uses.
 const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "target"];
 
-/// How a pair is set in its surroundings.
-#[derive(Clone, Copy)]
-pub(super) struct Style {
-    before: &'static [u8],
-    after: &'static [u8],
+/// How pairs are set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `,"key":value`
+    Members,
+    /// ` key=value`, on one line whatever it holds; a key that is more than a word is quoted.
+    Words,
 }
-
-/// `,"key":value`
-pub(super) const MEMBERS: Style = Style { before: b",\"", after: b"\":" };
-
-/// ` key=value`
-pub(super) const WORDS: Style = Style { before: b" ", after: b"=" };
 
 /// Appends the pairs of `source`, each value as JSON, and counts those left out.
 pub(super) fn write(source: &dyn Source, style: Style, out: &mut Output<'_>) -> u64 {
@@ -56,7 +52,7 @@ impl<'kvs> VisitSource<'kvs> for Pairs<'_, '_> {
             self.left_out += 1;
             return Ok(());
         }
-        write_value(&value, self.out);
+        write_value(&value, self.style, self.out);
         Ok(())
     }
 }
@@ -65,12 +61,22 @@ impl Pairs<'_, '_> {
     /// Writes a key with what surrounds it, unless it repeats one that is there already.
     fn take_key(&mut self, key: &str) -> bool {
         let before = self.out.len();
-        self.out.push(self.style.before);
+        let quoted = self.style == Style::Members || !is_word(key);
+        self.out.push(if self.style == Style::Members { b"," } else { b" " });
         let from = self.out.len();
+        if quoted {
+            self.out.push(b"\"");
+        }
         if RESERVED.contains(&key) {
             self.out.push(b"fields.");
         }
-        escape::contents(key, self.out);
+        match self.style {
+            Style::Members => escape::contents(key, self.out),
+            Style::Words => escape::contents_on_one_line(key, self.out),
+        }
+        if quoted {
+            self.out.push(b"\"");
+        }
         let to = self.out.len();
 
         let first = &self.first_keys[..self.taken.min(INLINE)];
@@ -84,7 +90,7 @@ impl Pairs<'_, '_> {
             None => self.more_keys.push((from, to)),
         }
         self.taken += 1;
-        self.out.push(self.style.after);
+        self.out.push(if self.style == Style::Members { b":" } else { b"=" });
         true
     }
 }
@@ -93,9 +99,13 @@ impl Pairs<'_, '_> {
 ///
 /// Straight through serde: `Value::visit` would walk into a structured value, without a bound, to look for a plain
 /// one inside.
-fn write_value(value: &Value<'_>, out: &mut Output<'_>) {
+fn write_value(value: &Value<'_>, style: Style, out: &mut Output<'_>) {
     let start = out.len();
-    let written = Limited(value, Depth::default()).serialize(&mut serde_json::Serializer::new(&mut *out));
+    let value = Limited(value, Depth::top(out.room()));
+    let written = match style {
+        Style::Members => value.serialize(&mut serde_json::Serializer::new(&mut *out)),
+        Style::Words => value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, escape::OneLine)),
+    };
     if let Err(error) = written
         && !out.is_over()
     {
@@ -103,4 +113,8 @@ fn write_value(value: &Value<'_>, out: &mut Output<'_>) {
         out.truncate(start);
         escape::display(format_args!("[not serializable: {error}]"), out);
     }
+}
+
+fn is_word(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }

@@ -20,7 +20,7 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
     }
     out.push(b",\"message\":");
     escape::display(entry.message, out);
-    let left_out = fields::write(entry.fields, fields::MEMBERS, out);
+    let left_out = fields::write(entry.fields, fields::Style::Members, out);
     out.push(b"}");
     left_out
 }

@@ -17,16 +17,22 @@ const MOST_CALLS: u16 = 128;
 /// Stands in the payload for what lies deeper than [`DEEPEST`].
 pub(super) const TOO_DEEP: &str = "[nested deeper than 32 levels]";
 
-/// How deep a value lies.
-#[derive(Clone, Copy, Default)]
+/// How deep a value lies, and how much text it may be.
+#[derive(Clone, Copy)]
 pub(super) struct Depth {
     containers: u16,
     calls: u16,
+    /// Text that is longer need not be collected to its end: it does not fit anyway.
+    longest_text: usize,
 }
 
 impl Depth {
+    pub(super) fn top(longest_text: usize) -> Depth {
+        Depth { containers: 0, calls: 0, longest_text }
+    }
+
     fn inside_container(self) -> Depth {
-        Depth { containers: self.containers + 1, calls: self.calls + 1 }
+        Depth { containers: self.containers + 1, ..self.inside_wrapper() }
     }
 
     fn inside_wrapper(self) -> Depth {
@@ -188,13 +194,29 @@ impl<S: Serializer> Serializer for Bounded<S> {
 
     /// serde's own goes through `to_string`, which panics where a `Display` returns an error.
     fn collect_str<T: ?Sized + Display>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let mut text = String::new();
+        let mut text = Capped { text: String::new(), longest: self.depth.longest_text };
         let _: fmt::Result = write!(text, "{value}");
-        self.inner.serialize_str(&text)
+        self.inner.serialize_str(&text.text)
     }
 
     fn is_human_readable(&self) -> bool {
         self.inner.is_human_readable()
+    }
+}
+
+/// Text that is cut off where it has become too long to fit anywhere.
+struct Capped {
+    text: String,
+    longest: usize,
+}
+
+impl fmt::Write for Capped {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if self.text.len() > self.longest {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(piece);
+        Ok(())
     }
 }
 

@@ -27,8 +27,13 @@ impl<'a> Output<'a> {
 
     /// Whether so many bytes fit in. Asked before work is done on a large piece: its escaped form is no shorter.
     pub(super) fn fits(&mut self, length: usize) -> bool {
-        self.over |= length > self.limit - self.bytes.len().min(self.limit);
+        self.over |= length > self.room();
         !self.over
+    }
+
+    /// How many bytes there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.limit - self.bytes.len().min(self.limit)
     }
 
     pub(super) fn len(&self) -> usize {

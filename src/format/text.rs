@@ -3,19 +3,20 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::escape::breaks_line;
 use super::output::Output;
 use super::{Entry, EventTime, fields};
 
 /// Writes the line of `entry`, and counts the fields left out.
 pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
-    let mut line = OneLine(out);
+    let mut line = Line(out);
     let severity = entry.severity.as_str();
     let _ = match (entry.logger_name, entry.target) {
         (Some(name), Some(target)) => write!(line, "{} {severity} {name} {target}: ", Rfc3339(entry.time)),
         _ => write!(line, "{} {severity} {}: ", Rfc3339(entry.time), entry.logger()),
     };
     let _ = line.write_fmt(entry.message);
-    fields::write(entry.fields, fields::WORDS, out)
+    fields::write(entry.fields, fields::Style::Words, out)
 }
 
 struct Rfc3339(EventTime);
@@ -31,9 +32,9 @@ impl fmt::Display for Rfc3339 {
 }
 
 /// Escapes what would end the line or drive a terminal, so that a message cannot forge a second line.
-struct OneLine<'a, 'b>(&'a mut Output<'b>);
+struct Line<'a, 'b>(&'a mut Output<'b>);
 
-impl fmt::Write for OneLine<'_, '_> {
+impl fmt::Write for Line<'_, '_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         if !self.0.fits(piece.len()) {
             return Err(fmt::Error);
@@ -48,10 +49,6 @@ impl fmt::Write for OneLine<'_, '_> {
         self.0.push(rest.as_bytes());
         Ok(())
     }
-}
-
-fn breaks_line(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -89,6 +86,26 @@ mod tests {
         let text = line(UNIX_EPOCH, None, "a\nb\r\u{1b}[31m\u{2028}c\0d");
         assert!(!text.chars().any(breaks_line), "{text:?}");
         assert!(text.contains(r"a\nb\r\u{1b}[31m\u{2028}c\u{0}d"), "{text}");
+    }
+
+    #[test]
+    fn a_field_cannot_forge_another_or_a_second_line() {
+        let mut out = Vec::new();
+        let strange = "a=1 b\u{85}\u{9b}31m\u{2028}";
+        let nested = vec![strange];
+        let entry = Entry {
+            time: EventTime::from(UNIX_EPOCH),
+            severity: Severity::Info,
+            logger_name: None,
+            target: Some("app"),
+            message: format_args!("m"),
+            fields: &[(strange, log::kv::Value::from(strange)), ("nested", log::kv::Value::from_serde(&nested))],
+        };
+        Format::Text.write(&entry, 1 << 20, &mut out);
+        let line = String::from_utf8(out).unwrap();
+        assert!(!line.chars().any(breaks_line), "{line:?}");
+        let escaped = r#""a=1 b\u0085\u009b31m\u2028""#;
+        assert!(line.ends_with(&format!(r#"m {escaped}={escaped} nested=[{escaped}]"#)), "{line}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::queue::{Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
 use crate::status::{Health, Status};
-use crate::transport::{self, Choice, Client, Factory};
+use crate::transport::{self, Choice};
 use crate::worker::Worker;
 
 /// How long a drop, an exit and `Log::flush` wait for what is pending.
@@ -25,6 +25,22 @@ pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// What `shutdown` adds to its time for the worker to write its report.
 const GRACE: Duration = Duration::from_millis(250);
+
+impl Config {
+    /// Builds a logger that is not global: to nest it in another, to tee, or to call its methods directly.
+    ///
+    /// Starts its threads and returns without waiting for a broker, unless [`Startup::Check`] asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`LoggerError::Config`] names an option that cannot work, [`LoggerError::Dependency`] a transport that is
+    /// not compiled in, [`LoggerError::Startup`] what [`Startup::Check`] found. No thread is left
+    /// behind, but one that is inside a call of the `kafka` crate and ends with it.
+    pub fn build(self) -> Result<KafkaLogger, LoggerError> {
+        self.validate()?;
+        KafkaLogger::start(self)
+    }
+}
 
 /// A logger that ships records to a Kafka topic. A cheap handle: clones share one pipeline.
 ///
@@ -43,8 +59,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// # }
 /// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct KafkaLogger {
-    owner: Arc<Owner>,
+    pipeline: Arc<Pipeline>,
 }
 
 impl KafkaLogger {
@@ -54,17 +71,16 @@ impl KafkaLogger {
     }
 
     fn start_with(config: Config, choice: Choice) -> Result<KafkaLogger, LoggerError> {
-        let pipeline = Arc::new(Pipeline {
-            level: config.level,
-            logger_name: config.logger_name.clone(),
-            format: if config.use_json { Format::Json } else { Format::Text },
-            queue: Arc::new(Queue::new(config.queue_records, config.queue_bytes)),
-            counters: Arc::default(),
-            health: Arc::new(Health::new(choice.transport, choice.client.clone())),
-        });
-        let queue = Arc::clone(&pipeline.queue);
-        let startup = config.startup;
-        let factory = choice.factory(config, Arc::clone(&pipeline.health), Arc::new(move || queue.call()));
+        let queue = Arc::new(Queue::new(config.queue_records, config.queue_bytes));
+        let counters = Arc::new(Counters::default());
+        let health = Arc::new(Health::new(choice.transport, choice.client.clone()));
+        let (level, logger_name, startup) = (config.level, config.logger_name.clone(), config.startup);
+        let format = if config.use_json { Format::Json } else { Format::Text };
+        let call = {
+            let queue = Arc::clone(&queue);
+            Arc::new(move || queue.call())
+        };
+        let factory = choice.factory(config, Arc::clone(&health), call);
 
         // Clients log while they are set up: on this thread, which is ours for that time.
         let ours = recursion::enter();
@@ -73,7 +89,15 @@ impl KafkaLogger {
             client.check(timeout)?;
         }
         drop(ours);
-        pipeline.run(client, factory)
+
+        let worker =
+            Worker { queue: Arc::clone(&queue), counters: Arc::clone(&counters), health: Arc::clone(&health), factory };
+        thread::Builder::new().name("kafka_log".into()).spawn(move || worker.run(client)).map_err(|error| {
+            StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
+        })?;
+        // Only now: dropping a pipeline waits for its worker.
+        let pipeline = Pipeline { level, logger_name, format, queue, counters, health };
+        Ok(KafkaLogger { pipeline: Arc::new(pipeline) })
     }
 
     /// Logs at TRACE. Like all its siblings it does what a log macro does, with a message and fields.
@@ -123,51 +147,47 @@ impl KafkaLogger {
     /// When the time runs out first; nothing is given up then. On a thread of the pipeline's own, where waiting
     /// would be for ever, it is an error at once if anything is pending.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<(), FlushError> {
-        self.pipeline().flush(timeout)
+        self.pipeline.flush(timeout)
     }
 
     /// Refuses records from now on, waits up to `timeout` for those pending, and ends the pipeline's threads.
     ///
-    /// What has no outcome by then moves from `pending` to `dropped.shutdown`. A second call, and one from another
-    /// thread at the same time, returns the same report. A client that is busy goes on to end behind this call.
+    /// What has no outcome by then moves from `pending` to `dropped.shutdown`. Of several calls the earliest deadline
+    /// holds, and each reports the same records as unsent. A client that is busy goes on to end behind this call.
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        self.pipeline().shutdown(timeout)
+        self.pipeline.shutdown(timeout)
     }
 
     /// The counts now. Never blocks.
     pub fn stats(&self) -> Stats {
-        self.pipeline().counters.read()
+        self.pipeline.counters.read()
     }
 
     /// What is known about the way to the brokers. Never waits for a broker.
     pub fn status(&self) -> Status {
-        self.pipeline().health.read()
+        self.pipeline.health.read()
     }
 
     pub(crate) fn level(&self) -> LevelFilter {
-        self.pipeline().level
+        self.pipeline.level
     }
 
     fn record(&self, severity: Severity, message: &dyn fmt::Display, fields: &dyn Source) {
-        if severity.level() <= self.pipeline().level {
-            self.pipeline().take(severity, None, format_args!("{message}"), fields);
+        if severity.level() <= self.pipeline.level {
+            self.pipeline.take(severity, None, format_args!("{message}"), fields);
         }
-    }
-
-    fn pipeline(&self) -> &Pipeline {
-        &self.owner.pipeline
     }
 }
 
 impl Log for KafkaLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.pipeline().level
+        metadata.level() <= self.pipeline.level
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let severity = record.level().into();
-            self.pipeline().take(severity, Some(record.target()), *record.args(), record.key_values());
+            self.pipeline.take(severity, Some(record.target()), *record.args(), record.key_values());
         }
     }
 
@@ -183,18 +203,8 @@ impl fmt::Debug for KafkaLogger {
     }
 }
 
-/// What all handles of one logger share. The worker does not have it, so dropping the last handle drops it.
-struct Owner {
-    pipeline: Arc<Pipeline>,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.pipeline.shutdown(LAST_FLUSH);
-    }
-}
-
-/// The road from the caller's thread to the queue, and what is known about the rest of it.
+/// The road from the caller's thread to the queue, and what is known about the rest of it. All handles of a logger share
+/// one; the worker does not have it, so dropping the last handle drops it.
 struct Pipeline {
     level: LevelFilter,
     logger_name: Option<String>,
@@ -205,19 +215,6 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    fn run(self: Arc<Self>, client: Box<dyn Client>, factory: Factory) -> Result<KafkaLogger, LoggerError> {
-        let worker = Worker {
-            queue: Arc::clone(&self.queue),
-            counters: Arc::clone(&self.counters),
-            health: Arc::clone(&self.health),
-            factory,
-        };
-        thread::Builder::new().name("kafka_log".into()).spawn(move || worker.run(client)).map_err(|error| {
-            StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
-        })?;
-        Ok(KafkaLogger { owner: Arc::new(Owner { pipeline: self }) })
-    }
-
     /// Takes one record that has passed the filter: it is counted here, and nowhere earlier.
     fn take(&self, severity: Severity, target: Option<&str>, message: fmt::Arguments<'_>, fields: &dyn Source) {
         let counters = &*self.counters;
@@ -269,6 +266,12 @@ impl Pipeline {
         }
         let unsent = self.queue.wait_stopped(Instant::now()).unwrap_or(0);
         ShutdownReport { stats: self.counters.read(), unsent, timed_out: unsent > 0 }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shutdown(LAST_FLUSH);
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) use self::generations::Generation;
 use self::generations::Generations;
 use crate::delivery::DropReason;
 
-/// Emptied batches that are kept for the next records: two megabytes at most.
-const MOST_SPARES: usize = 16;
+/// Emptied batches that are kept for the next records: of 256 KiB each at most, two megabytes in all.
+const MOST_SPARES: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -190,7 +190,8 @@ impl Queue {
     pub(crate) fn wait(&self, until: Instant, has_room: bool) {
         let mut state = self.state.lock();
         let due = has_room && (!state.sealed.is_empty() || !state.open.is_empty());
-        if state.worker != Worker::Called && !due {
+        let done = state.stop_by.is_some() && state.held_records == 0;
+        if state.worker != Worker::Called && !due && !done {
             state.worker = if has_room { Worker::AwaitsRecords } else { Worker::AwaitsRoom };
             self.work.wait_until(&mut state, until);
         }

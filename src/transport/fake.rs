@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Batch, Choice, Client, Failure, Outcome};
+use super::{Batch, Call, Choice, Client, Failure, Outcome};
 use crate::config::Transport;
 use crate::error::StartupError;
 use crate::queue::Generation;
@@ -27,13 +27,14 @@ pub(crate) enum Mode {
 }
 
 /// The test's end of a fake client, and of those that replace it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Script {
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
-#[derive(Debug)]
 struct State {
+    /// Calls the worker, as a client's own thread does: the fake is polled for nothing else.
+    call: Option<Call>,
     mode: Mode,
     /// Every payload taken, in order.
     taken: Vec<Vec<u8>>,
@@ -45,7 +46,7 @@ struct State {
 
 impl Script {
     pub(crate) fn new(mode: Mode) -> Script {
-        let state = State { mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0 };
+        let state = State { call: None, mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0 };
         Script { state: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 
@@ -54,8 +55,11 @@ impl Script {
         Choice {
             transport: Transport::Async,
             client: "fake".into(),
-            create: Box::new(move |_, _, _| {
-                script.change(|state| state.made += 1);
+            create: Box::new(move |_, _, call| {
+                script.change(|state| {
+                    state.made += 1;
+                    state.call = Some(Arc::clone(call));
+                });
                 Ok(Box::new(Fake { script: script.clone(), held: VecDeque::new() }))
             }),
         }
@@ -88,8 +92,14 @@ impl Script {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.0.lock());
+        let mut state = self.state.0.lock();
+        change(&mut state);
+        let call = state.call.clone();
+        drop(state);
         self.state.1.notify_all();
+        if let Some(call) = call {
+            call();
+        }
     }
 
     fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
@@ -150,7 +160,8 @@ impl Client for Fake {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_millis(1)
+        // A worker that sleeps through what it should hear fails the test that waits for it.
+        Duration::from_secs(3600)
     }
 }
 

@@ -4,6 +4,8 @@
 mod async_rdkafka;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(any(feature = "async", feature = "sync"))]
+mod pause;
 #[cfg(feature = "sync")]
 mod sync_kafka;
 
@@ -102,6 +104,15 @@ fn choose_sync() -> Option<Choice> {
 #[cfg(not(feature = "sync"))]
 fn choose_sync() -> Option<Choice> {
     None
+}
+
+/// What is said of a record past its delivery timeout; `heard` is the last thing that the client said.
+#[cfg(any(feature = "async", feature = "sync"))]
+fn timed_out(topic: &str, timeout: Duration, heard: Option<String>) -> Failure {
+    let heard = heard.unwrap_or_else(|| "no broker took it".into());
+    let timeout = timeout.as_millis();
+    let cause = format!("topic {topic}: {timeout} ms passed without an acknowledgement; the last thing heard: {heard}");
+    Failure { cause: cause.into() }
 }
 
 /// Nobody answered within `waited`; `last_error` is the last thing that the client said, if it said anything.

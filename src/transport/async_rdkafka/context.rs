@@ -60,7 +60,7 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             // Its reason only says how many brokers are down; why each is, came before.
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                let reason = self.health.last_error().unwrap_or_else(|| reason.to_owned());
+                let reason = self.health.last_heard().unwrap_or_else(|| reason.to_owned());
                 self.health.down(reason);
             }
             Some(
@@ -94,15 +94,28 @@ impl ProducerContext for Context {
         let report = match result {
             Ok(_) => Report { ticket, error: None, payload: None },
             Err((error, message)) => {
-                let goes_on = matches!(
-                    error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-                );
                 // An empty payload comes back as none.
-                let payload = goes_on.then(|| message.payload().unwrap_or_default().to_vec());
+                let payload = is_the_producers(error).then(|| message.payload().unwrap_or_default().to_vec());
                 Report { ticket, error: Some(error.clone()), payload }
             }
         };
         self.reports.lock().push(report);
     }
+}
+
+/// Whether an error is the producer's and none of the message's: then another producer can deliver it.
+fn is_the_producers(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Fatal
+                | RDKafkaErrorCode::PurgeQueue
+                | RDKafkaErrorCode::PurgeInflight
+                // The batch over which an idempotent producer fails for good comes back with the code itself.
+                | RDKafkaErrorCode::OutOfOrderSequenceNumber
+                | RDKafkaErrorCode::UnknownProducerId
+                | RDKafkaErrorCode::InvalidProducerEpoch
+                | RDKafkaErrorCode::InvalidProducerIdMapping
+        )
+    )
 }

@@ -4,6 +4,7 @@ mod context;
 mod settings;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
@@ -13,11 +14,13 @@ use rdkafka::util::get_rdkafka_version;
 use slab::Slab;
 
 use self::context::{Context, Report};
+use super::pause::Pause;
 use super::{Batch, Call, Client, Failure, Outcome};
 use crate::config::Config;
 use crate::deadline;
 use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
 use crate::queue::{Generation, Meta};
+use crate::recursion;
 use crate::route::Route;
 use crate::status::Health;
 
@@ -67,6 +70,8 @@ struct AsyncClient {
     /// After a fatal error: the producer has been purged, and its records come back to go to the next one.
     draining: bool,
     recovered: Vec<(Held, Vec<u8>)>,
+    /// Before the next producer is made: one that is refused the right to be idempotent fails at once, every time.
+    replace: Pause,
     refused: Vec<Outcome>,
     patience: Duration,
 }
@@ -101,6 +106,7 @@ impl AsyncClient {
             full: false,
             draining: false,
             recovered: Vec::new(),
+            replace: Pause::new(config.delivery.retry_backoff),
             refused: Vec::new(),
             patience: IDLE_PATIENCE,
         })
@@ -126,14 +132,14 @@ impl Client for AsyncClient {
                 },
                 Err(KafkaError::MetadataFetch(code)) => {
                     self.serve();
-                    if self.health.last_error().is_none() {
+                    if self.health.last_heard().is_none() {
                         self.health.error(format!("librdkafka: {code}"));
                     }
                 }
                 Err(error) => self.health.error(format!("librdkafka: {error}")),
             }
             if Instant::now() + SHORTEST_PATIENCE >= deadline {
-                let last_error = self.health.last_error();
+                let last_error = self.health.last_heard();
                 return Err(found.unwrap_or_else(|| super::unreachable(&self.servers, timeout, last_error.as_deref())));
             }
             let pause = Duration::from_millis(50).min(deadline.saturating_duration_since(Instant::now()));
@@ -180,11 +186,14 @@ impl Client for AsyncClient {
             && (heard || self.full)
             && let Some((_, reason)) = self.producer.client().fatal_error()
         {
-            self.health.error(format!("librdkafka failed for good and is replaced: {reason}"));
+            self.health.down(format!("librdkafka failed for good and is replaced: {reason}"));
             self.drain();
         }
         if self.draining && self.held.is_empty() {
-            self.replace_producer(outcomes);
+            self.expire(outcomes);
+            if self.replace.left(Instant::now()).is_none() {
+                self.replace_producer(outcomes);
+            }
         }
         self.patience = match () {
             () if heard || outcomes.len() > before => SHORTEST_PATIENCE,
@@ -240,9 +249,14 @@ impl AsyncClient {
     fn conclude(&mut self, report: Report, outcomes: &mut Vec<Outcome>) {
         let Some(held) = self.held.try_remove(report.ticket) else { return };
         match (report.error, report.payload) {
-            (None, _) => outcomes.push(held.outcome(Ok(()))),
-            (Some(_), Some(payload)) => self.recovered.push((held, payload)),
-            (Some(error), None) => {
+            (None, _) => {
+                self.replace.reset();
+                outcomes.push(held.outcome(Ok(())));
+            }
+            (Some(_), Some(payload)) if self.draining || self.producer.client().fatal_error().is_some() => {
+                self.recovered.push((held, payload));
+            }
+            (Some(error), _) => {
                 let failure = self.failure(&error);
                 outcomes.push(held.outcome(Err(failure)));
             }
@@ -250,59 +264,75 @@ impl AsyncClient {
     }
 
     fn failure(&self, error: &KafkaError) -> Failure {
-        let cause = match error {
-            KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut) => {
-                let why = self.health.last_error().unwrap_or_else(|| "no broker took it".into());
-                // The reason is the last thing heard, and not this very sentence of the record before.
-                let why = why.rsplit_once(TIMED_OUT).map_or(why.as_str(), |(_, why)| why);
-                format!("topic {}: {} ms{TIMED_OUT}{why}", self.route.topic, self.delivery_timeout.as_millis())
+        let topic = &self.route.topic;
+        match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(),
+            KafkaError::MessageProduction(code) => Failure { cause: format!("topic {topic}: {code}").into() },
+            error => Failure { cause: format!("topic {topic}: {error}").into() },
+        }
+    }
+
+    fn timed_out(&self) -> Failure {
+        super::timed_out(&self.route.topic, self.delivery_timeout, self.health.last_heard())
+    }
+
+    /// Gives up the recovered records whose delivery timeout has passed meanwhile.
+    fn expire(&mut self, outcomes: &mut Vec<Outcome>) {
+        let failure = self.timed_out();
+        self.recovered.retain(|(held, _)| {
+            let expired = held.meta.called.elapsed() >= self.delivery_timeout;
+            if expired {
+                outcomes.push(held.outcome(Err(failure.clone())));
             }
-            KafkaError::MessageProduction(code) => format!("topic {}: {code}", self.route.topic),
-            error => format!("topic {}: {error}", self.route.topic),
-        };
-        Failure { cause: cause.into() }
+            !expired
+        });
     }
 
     /// Gives what the failed producer held to a new one, in order. The broker may have some of it already: across
     /// a fatal error delivery is at least once.
     fn replace_producer(&mut self, outcomes: &mut Vec<Outcome>) {
+        self.replace.begin();
         match producer(&self.client_config, &self.health) {
-            Ok(next) => self.producer = next,
-            // Tried again at the next poll.
+            Ok(next) => end_elsewhere(std::mem::replace(&mut self.producer, next)),
             Err(error) => return self.health.down(error.to_string()),
         }
         self.draining = false;
         self.full = false;
-        let mut recovered = std::mem::take(&mut self.recovered);
-        recovered.sort_unstable_by_key(|(held, _)| held.order);
-        for (held, payload) in recovered {
-            let sent = if held.meta.called.elapsed() >= self.delivery_timeout {
-                Sent::Refused(self.failure(&KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)))
-            } else {
-                self.send(&payload, &held.meta)
-            };
-            match sent {
+        self.recovered.sort_unstable_by_key(|(held, _)| held.order);
+        let mut recovered = std::mem::take(&mut self.recovered).into_iter();
+        while let Some((held, payload)) = recovered.next() {
+            match self.send(&payload, &held.meta) {
                 Sent::Taken => {
                     self.held.insert(held);
                 }
                 Sent::Refused(failure) => outcomes.push(held.outcome(Err(failure))),
-                Sent::NoRoom => self.recovered.push((held, payload)),
+                Sent::NoRoom => {
+                    // One producer held all of them before, so this one has failed already: once more around.
+                    self.recovered.push((held, payload));
+                    self.recovered.extend(recovered);
+                    return self.drain();
+                }
             }
-        }
-        if !self.recovered.is_empty() {
-            // It held all of them before, so this is another fatal error: once more around.
-            self.drain();
         }
     }
 
     /// Has all records come back from a producer that is of no use any more.
     fn drain(&mut self) {
         self.draining = true;
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        // Not waited for: a thread of librdkafka may be inside a name look-up.
+        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
 }
 
-const TIMED_OUT: &str = " passed without an acknowledgement; the last thing heard: ";
+/// Drops a producer on a thread of its own: it waits for librdkafka's threads to end.
+fn end_elsewhere(producer: OurProducer) {
+    let ended = thread::Builder::new().name("kafka_log-end".into()).spawn(move || {
+        let _ours = recursion::enter();
+        drop(producer);
+    });
+    // Without a thread it has been dropped here, with the closure that could not be run.
+    drop(ended);
+}
 
 fn topic_problem(metadata: &rdkafka::metadata::Metadata, topic: &str) -> Option<StartupError> {
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {

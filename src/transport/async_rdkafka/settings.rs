@@ -15,7 +15,8 @@ fn millis(duration: std::time::Duration) -> String {
 pub(super) fn client_config(config: &Config) -> ClientConfig {
     let delivery = &config.delivery;
     let (shortest_pause, longest_pause) = delivery.retry_backoff;
-    let message_bytes = config.queue_bytes.clamp(*MESSAGE_BYTES.start(), *MESSAGE_BYTES.end());
+    // Its limit counts what it adds to a payload too.
+    let message_bytes = config.queue_bytes.saturating_add(1_024).clamp(*MESSAGE_BYTES.start(), *MESSAGE_BYTES.end());
     let queue_kbytes = (config.queue_bytes / 1024 + 1).min(i32::MAX as usize);
 
     let mut client = ClientConfig::new();

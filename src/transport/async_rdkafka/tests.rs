@@ -2,7 +2,7 @@
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::config::Transport;
@@ -105,6 +105,47 @@ fn a_producer_that_fails_for_good_is_replaced_and_its_records_go_on_in_order() {
     assert!(outcomes(&mut client, 20).iter().all(|outcome| outcome.result.is_ok()));
     let expected: Vec<String> = (0..30).map(|n| n.to_string()).collect();
     assert_eq!(values(&cluster.bootstrap_servers(), 30), expected);
+}
+
+#[test]
+fn a_sequence_that_the_broker_refuses_costs_no_record() {
+    let cluster = cluster();
+    let mut client = client(&cluster.bootstrap_servers(), |_| {});
+    submit(&mut client, 0..10);
+    outcomes(&mut client, 10);
+    let first = client.producer.client().native_ptr();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+    submit(&mut client, 10..20);
+    let outcomes = outcomes(&mut client, 10);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
+    assert_ne!(client.producer.client().native_ptr(), first, "the producer was not replaced: nothing was tested");
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(values(&cluster.bootstrap_servers(), 20), expected);
+}
+
+#[test]
+fn producers_that_fail_at_once_are_not_made_in_a_whirl() {
+    let cluster = cluster();
+    let mut client = client(&cluster.bootstrap_servers(), |config| {
+        config.delivery.delivery_timeout = Duration::from_millis(1_500);
+    });
+    cluster.request_errors(
+        RDKafkaApiKey::InitProducerId,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED; 1_000],
+    );
+    submit(&mut client, 0..3);
+    let mut producers = std::collections::HashSet::new();
+    let mut outcomes = Vec::new();
+    let deadline = Instant::now() + LONG;
+    while outcomes.len() < 3 {
+        assert!(Instant::now() < deadline, "{:?}", client.health.read());
+        client.poll(&mut outcomes);
+        producers.insert(client.producer.client().native_ptr());
+        std::thread::sleep(SHORTEST_PATIENCE);
+    }
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()), "they time out like any others");
+    assert!((2..30).contains(&producers.len()), "{} producers were made", producers.len());
+    assert_eq!(client.health.read().state, crate::State::Down);
 }
 
 #[test]

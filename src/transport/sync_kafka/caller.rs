@@ -1,25 +1,28 @@
 //! The thread on which the `kafka` crate may block.
 //!
 //! It makes one call at a time and answers it. Whoever does not want to wait for it any longer drops its
-//! [`Caller`]: the thread ends when its call returns, after that crate's own timeout of two minutes at the latest.
+//! [`Caller`]: the thread ends when its call returns, and begins no other. That crate waits two minutes for each piece
+//! of an answer, and for a connection as long as the system does.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kafka::client::{KafkaClient, ProduceMessage, RequiredAcks};
-use kafka::error::{Error as KafkaError, KafkaCode};
 
 use super::load::Load;
 use super::probe;
+use super::problem::Problem;
 use crate::error::{StartupError, StartupErrorKind};
 use crate::recursion;
 use crate::route::Route;
 use crate::transport::Call;
 
-/// Connections and metadata are made anew after this time: the Java client's `metadata.max.age.ms`.
+/// Metadata is asked for again after this time: the Java client's `metadata.max.age.ms`.
 const METADATA_AGE: Duration = Duration::from_secs(300);
 
 /// What every call needs.
@@ -41,43 +44,42 @@ pub(super) enum Answer {
     Sent(Result<(), Problem>),
 }
 
-/// Why a call failed.
-#[derive(Clone, Debug)]
-pub(super) struct Problem {
-    pub(super) words: String,
-    /// The class it has for a start-up check, where it is more than an unreachable broker.
-    pub(super) kind: Option<StartupErrorKind>,
-    /// Sending again cannot help.
-    pub(super) permanent: bool,
-    /// Sending less at once can.
-    pub(super) too_large: bool,
-}
-
-impl Problem {
-    pub(super) fn new(words: impl Into<String>) -> Problem {
-        Problem { words: words.into(), kind: None, permanent: false, too_large: false }
-    }
-
-    pub(super) fn of_kind(kind: StartupErrorKind, words: impl Into<String>) -> Problem {
-        Problem { kind: Some(kind), ..Problem::new(words) }
-    }
-}
-
-/// The worker's end of the thread.
+/// The worker's end of the thread. A thread has one caller, and is left behind with it: no late answer of one reaches
+/// another.
 pub(super) struct Caller {
     jobs: Sender<Job>,
     answers: Receiver<Answer>,
     gone: bool,
+    left: Arc<AtomicBool>,
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Caller {
     pub(super) fn start(target: Arc<Target>, call: Call) -> Result<Caller, StartupError> {
-        let connection = Connection { target, client: None, made: Instant::now(), turn: 0 };
-        Caller::start_with(call, connection)
+        let left = Arc::new(AtomicBool::new(false));
+        let connection = Connection {
+            target,
+            left: Arc::clone(&left),
+            client: None,
+            made: Instant::now(),
+            first_server: 0,
+            // Where it begins must not be the same in every process.
+            turn: RandomState::new().build_hasher().finish() as usize,
+        };
+        Caller::start_with(call, left, connection)
     }
 
     /// Starts a thread on which `answerer` answers.
-    pub(super) fn start_with(call: Call, mut answerer: impl Answerer) -> Result<Caller, StartupError> {
+    pub(super) fn start_with(
+        call: Call,
+        left: Arc<AtomicBool>,
+        mut answerer: impl Answerer,
+    ) -> Result<Caller, StartupError> {
         let (jobs, todo) = channel::<Job>();
         let (done, answers) = channel();
         thread::Builder::new()
@@ -95,7 +97,7 @@ impl Caller {
             .map_err(|error| {
                 StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
             })?;
-        Ok(Caller { jobs, answers, gone: false })
+        Ok(Caller { jobs, answers, gone: false, left })
     }
 
     pub(super) fn post(&mut self, job: Job) {
@@ -144,8 +146,12 @@ impl<F: FnMut(Job) -> Answer + Send + 'static> Answerer for F {
 
 struct Connection {
     target: Arc<Target>,
+    /// Set when nobody waits for this thread any more.
+    left: Arc<AtomicBool>,
     client: Option<KafkaClient>,
     made: Instant,
+    /// The bootstrap server to try first: the next one, after each failure.
+    first_server: usize,
     /// Which partition the next load goes to.
     turn: usize,
 }
@@ -155,10 +161,10 @@ impl Answerer for Connection {
         // A broker's strange answer can make that crate index out of bounds.
         let caught = catch_unwind(AssertUnwindSafe(|| match &job {
             Job::Connect => self.connect(),
-            Job::Send(load) => self.connect().and_then(|()| self.send(load)),
+            Job::Send(load) => self.send(load),
         }));
         let result = caught.unwrap_or_else(|_| Err(Problem::new("the kafka crate panicked over a broker's answer")));
-        if result.is_err() {
+        if result.as_ref().is_err_and(|problem| !problem.too_large) {
             // A broken connection is never evicted from that client's pool: only a new client recovers.
             self.client = None;
         }
@@ -170,55 +176,58 @@ impl Answerer for Connection {
 }
 
 impl Connection {
+    /// Finds a server that answers, speaks this protocol and knows the topic.
     fn connect(&mut self) -> Result<(), Problem> {
-        if self.client.is_some() && self.made.elapsed() < METADATA_AGE {
-            return Ok(());
-        }
         self.client = None;
-        let target = &self.target;
-        let mut refused = None;
-        let mut answering = Vec::new();
-        for server in &target.servers {
-            match probe::probe(server, target.connect_timeout) {
-                Ok(()) => answering.push(server.clone()),
-                Err(problem) => refused = Some(problem),
-            }
-            // One is enough to begin with; it names the others.
-            if !answering.is_empty() {
-                break;
+        let servers = self.target.servers.len();
+        let mut found = Problem::new("there is no server to connect to");
+        for turn in 0..servers {
+            let server = &self.target.servers[(self.first_server + turn) % servers];
+            match self.connect_to(server) {
+                Ok(client) => {
+                    self.client = Some(client);
+                    self.made = Instant::now();
+                    return Ok(());
+                }
+                // What a broker said is worth more than that another one is away.
+                Err(problem) if problem.kind.is_some() || found.kind.is_none() => found = problem,
+                Err(_) => {}
             }
         }
-        if answering.is_empty() {
-            return Err(refused.unwrap_or_else(|| Problem::new("there is no server to connect to")));
-        }
-        let mut client = KafkaClient::new(answering);
+        self.first_server = (self.first_server + 1) % servers.max(1);
+        Err(found)
+    }
+
+    fn connect_to(&self, server: &str) -> Result<KafkaClient, Problem> {
+        let topic = &self.target.route.topic;
+        probe::probe(server, self.target.connect_timeout)?;
+        let mut client = KafkaClient::new(vec![server.to_owned()]);
         client.set_client_id("kafka_log".into());
-        client.load_metadata(&[&target.route.topic]).map_err(|error| Problem::new(words(&error)))?;
-        if partitions(&client, &target.route.topic).is_empty() {
-            return Err(unknown_topic(&target.route.topic));
-        }
-        self.client = Some(client);
-        self.made = Instant::now();
-        Ok(())
+        load_metadata(&mut client, topic)?;
+        Ok(client)
     }
 
     fn send(&mut self, load: &Load) -> Result<(), Problem> {
         let topic = &*self.target.route.topic;
         let Some(client) = &mut self.client else { return Err(Problem::new("not connected")) };
+        if self.made.elapsed() >= METADATA_AGE {
+            load_metadata(client, topic)?;
+            self.made = Instant::now();
+        }
         let available = partitions(client, topic);
-        let partition = match load.partition() {
-            kept if available.contains(&kept) => kept,
-            _ if available.is_empty() => return Err(unknown_topic(topic)),
-            _ => {
-                self.turn = self.turn.wrapping_add(1);
-                available[self.turn % available.len()]
-            }
-        };
-        load.set_partition(partition);
+        if available.is_empty() {
+            return Err(Problem::unknown_topic(topic));
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let partition = load.choose_partition(available[self.turn % available.len()]);
+        if self.left.load(Ordering::Relaxed) {
+            // The records have gone another way meanwhile.
+            return Err(Problem::new("left behind"));
+        }
         let messages = load.payloads().map(|payload| ProduceMessage::new(topic, partition, None, Some(payload)));
         let confirms = client
             .produce_messages(RequiredAcks::All, self.target.request_timeout, messages)
-            .map_err(|error| Problem::new(words(&error)))?;
+            .map_err(|error| Problem::of_client(&error))?;
         // An Ok still carries an error for each partition.
         let mut confirmed = confirms
             .iter()
@@ -227,41 +236,18 @@ impl Connection {
             .filter(|confirm| confirm.partition == partition);
         match confirmed.next().map(|confirm| confirm.offset) {
             Some(Ok(_)) => Ok(()),
-            Some(Err(code)) => Err(refusal(code, partition)),
+            Some(Err(code)) => Err(Problem::refusal(code, partition)),
             None => Err(Problem::new(format!("the broker's answer has no word on partition {partition}"))),
         }
     }
 }
 
+/// Asks for the topic's metadata, which also has brokers create it where they do that.
+fn load_metadata(client: &mut KafkaClient, topic: &str) -> Result<(), Problem> {
+    client.load_metadata(&[topic]).map_err(|error| Problem::of_client(&error))?;
+    if partitions(client, topic).is_empty() { Err(Problem::unknown_topic(topic)) } else { Ok(()) }
+}
+
 fn partitions(client: &KafkaClient, topic: &str) -> Vec<i32> {
     client.topics().partitions(topic).map(|partitions| partitions.available_ids()).unwrap_or_default()
-}
-
-fn unknown_topic(topic: &str) -> Problem {
-    Problem::of_kind(
-        StartupErrorKind::UnknownTopic,
-        format!("the topic {topic} does not exist, or no partition of it has a leader"),
-    )
-}
-
-fn words(error: &KafkaError) -> String {
-    match error {
-        KafkaError::NoHostReachable => "no broker could be reached".into(),
-        KafkaError::Kafka(code) => format!("the broker answered {code:?}"),
-        error => format!("the connection failed: {error}"),
-    }
-}
-
-fn refusal(code: KafkaCode, partition: i32) -> Problem {
-    let problem = Problem::new(format!("the broker answered {code:?} for partition {partition}"));
-    match code {
-        // Code 18, RECORD_LIST_TOO_LARGE, is what a batch over the segment size gets.
-        KafkaCode::MessageSizeTooLarge | KafkaCode::RecordListTooLarge => {
-            Problem { too_large: true, permanent: true, ..problem }
-        }
-        KafkaCode::TopicAuthorizationFailed | KafkaCode::ClusterAuthorizationFailed | KafkaCode::InvalidTopic => {
-            Problem { kind: Some(StartupErrorKind::Refused), permanent: true, ..problem }
-        }
-        _ => problem,
-    }
 }

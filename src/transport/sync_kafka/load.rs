@@ -15,6 +15,9 @@ const OVERHEAD: usize = 26;
 /// A bound for loads of tiny records.
 const MOST_RECORDS: usize = 10_000;
 
+/// In the place of a partition before the first attempt.
+const NONE_YET: i32 = -1;
+
 /// A load that still grows.
 #[derive(Debug, Default)]
 pub(super) struct Filling {
@@ -59,7 +62,11 @@ impl Filling {
             return None;
         }
         let cargo = std::mem::take(&mut self.cargo);
-        Some(Load { range: 0..cargo.records.len(), cargo: Arc::new(cargo), partition: Arc::new(AtomicI32::new(-1)) })
+        Some(Load {
+            range: 0..cargo.records.len(),
+            cargo: Arc::new(cargo),
+            partition: Arc::new(AtomicI32::new(NONE_YET)),
+        })
     }
 }
 
@@ -83,13 +90,14 @@ impl Load {
         self.records().iter().map(|record| &self.cargo.bytes[record.payload.clone()])
     }
 
-    /// The partition of the last attempt, or a negative number.
-    pub(super) fn partition(&self) -> i32 {
-        self.partition.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_partition(&self, partition: i32) {
-        self.partition.store(partition, Ordering::Relaxed);
+    /// The partition of the first attempt; `next` is it if this is the first.
+    ///
+    /// It is kept while the load lives: should it have no leader for a while, its records wait.
+    pub(super) fn choose_partition(&self, next: i32) -> i32 {
+        match self.partition.compare_exchange(NONE_YET, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => next,
+            Err(chosen) => chosen,
+        }
     }
 
     /// Two loads of at least one record each, or this one back if it has only one.

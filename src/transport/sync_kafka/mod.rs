@@ -7,14 +7,16 @@
 mod caller;
 mod load;
 mod probe;
+mod problem;
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::caller::{Answer, Caller, Job, Problem};
+use self::caller::{Answer, Caller, Job};
 use self::load::{Filling, Load};
+use self::problem::Problem;
+use super::pause::Pause;
 use super::{Batch, Call, Client, Failure, Outcome};
 use crate::config::Config;
 use crate::deadline;
@@ -24,6 +26,10 @@ use crate::status::Health;
 
 /// Full loads that wait here while one is under way; more wait in the queue.
 const MOST_READY: usize = 4;
+
+/// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a payload
+/// must stay under that.
+const LARGEST_PAYLOAD: usize = 64 * 1024 * 1024;
 
 /// How long the worker may sleep when only a call can bring news.
 const LONG: Duration = Duration::from_secs(60);
@@ -53,7 +59,8 @@ struct SyncClient {
     settings: Settings,
     health: Arc<Health>,
     start: StartCaller,
-    caller: Caller,
+    /// None while no thread could be started.
+    caller: Option<Caller>,
     connected: bool,
     /// The call that is under way.
     under_way: Option<UnderWay>,
@@ -61,6 +68,7 @@ struct SyncClient {
     filling: Filling,
     /// To be sent in this order, the oldest first.
     ready: VecDeque<Load>,
+    refused: Vec<Outcome>,
     pause: Pause,
 }
 
@@ -70,11 +78,13 @@ struct Settings {
     batch_bytes: usize,
     delivery_timeout: Duration,
     /// A call without an answer for so long is given up, and its thread with it.
-    call_timeout: Duration,
+    connect_timeout: Duration,
+    send_timeout: Duration,
 }
 
 struct UnderWay {
     load: Option<Load>,
+    waits: Duration,
     give_up: Instant,
 }
 
@@ -87,16 +97,19 @@ impl SyncClient {
                 topic: config.topic.clone(),
                 batch_bytes: delivery.batch_bytes,
                 delivery_timeout: delivery.delivery_timeout,
+                // Every server may need it twice, to connect and to answer the probe, and one the metadata's answer.
+                connect_timeout: delivery.connect_timeout * (2 * config.bootstrap_servers.len() as u32 + 1),
                 // The broker has the request timeout for the acknowledgement; the way there and back comes on top.
-                call_timeout: delivery.request_timeout + delivery.connect_timeout,
+                send_timeout: delivery.request_timeout + delivery.connect_timeout,
             },
             health,
-            caller: start()?,
+            caller: Some(start()?),
             start,
             connected: false,
             under_way: None,
             filling: Filling::default(),
             ready: VecDeque::new(),
+            refused: Vec::new(),
             pause: Pause::new(delivery.retry_backoff),
         })
     }
@@ -107,8 +120,9 @@ impl Client for SyncClient {
         let deadline = deadline::after(timeout);
         let mut found = None;
         loop {
-            self.caller.post(Job::Connect);
-            match self.caller.answer_by(deadline) {
+            let caller = self.caller()?;
+            caller.post(Job::Connect);
+            match caller.answer_by(deadline) {
                 Some(Answer::Connected(Ok(()))) => {
                     self.connected = true;
                     self.health.up();
@@ -128,7 +142,7 @@ impl Client for SyncClient {
             }
             let pause = self.pause.next();
             if Instant::now() + pause >= deadline {
-                let last_error = self.health.last_error();
+                let last_error = self.health.last_heard();
                 let unreachable = || super::unreachable(&self.settings.servers, timeout, last_error.as_deref());
                 return Err(found.unwrap_or_else(unreachable));
             }
@@ -144,6 +158,12 @@ impl Client for SyncClient {
         let generation = batch.generation();
         while self.has_room() {
             let Some((payload, meta)) = batch.pop() else { return };
+            if payload.len() > LARGEST_PAYLOAD {
+                let failure =
+                    failure(&self.settings.topic, &format!("a payload of {} bytes is too large", payload.len()));
+                self.refused.push(Outcome { generation, bytes: payload.len(), result: Err(failure) });
+                continue;
+            }
             if !self.filling.takes(payload.len(), self.settings.batch_bytes) {
                 self.ready.extend(self.filling.finish());
             }
@@ -152,6 +172,7 @@ impl Client for SyncClient {
     }
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
+        outcomes.append(&mut self.refused);
         self.hear(outcomes);
         self.expire(outcomes);
         self.go_on();
@@ -160,6 +181,9 @@ impl Client for SyncClient {
     fn patience(&self) -> Duration {
         let now = Instant::now();
         if let Some(under_way) = &self.under_way {
+            if self.caller.is_none() {
+                return Duration::ZERO;
+            }
             return under_way.give_up.saturating_duration_since(now);
         }
         self.pause.left(now).unwrap_or(LONG)
@@ -170,18 +194,18 @@ impl SyncClient {
     /// Takes the answer of the call that is under way, or gives the call up.
     fn hear(&mut self, outcomes: &mut Vec<Outcome>) {
         let Some(under_way) = &self.under_way else { return };
-        let answer = match self.caller.answer() {
+        let answer = self.caller.as_mut().and_then(Caller::answer);
+        let answer = match answer {
             Some(answer) => answer,
-            None if self.caller.is_gone() => {
-                let problem = Problem::new("the thread of the kafka crate has ended");
-                self.restart_caller();
-                Answer::Sent(Err(problem))
+            None if self.caller.as_ref().is_none_or(Caller::is_gone) => {
+                self.caller = None;
+                Answer::Sent(Err(Problem::new("the thread of the kafka crate has ended")))
             }
             None if under_way.give_up <= Instant::now() => {
-                let waited = self.settings.call_timeout.as_millis();
-                let problem = Problem::new(format!("no answer from {} within {waited} ms", self.settings.servers));
-                self.restart_caller();
-                Answer::Sent(Err(problem))
+                // Left behind with its thread: its answer, should it come, reaches nobody.
+                self.caller = None;
+                let waited = under_way.waits.as_millis();
+                Answer::Sent(Err(Problem::new(format!("no answer from {} within {waited} ms", self.settings.servers))))
             }
             None => return,
         };
@@ -204,8 +228,6 @@ impl SyncClient {
 
     /// Decides what becomes of a load whose call failed.
     fn fail(&mut self, problem: Problem, load: Option<Load>, outcomes: &mut Vec<Outcome>) {
-        // The kafka crate is of no use after any error; its caller has dropped it.
-        self.connected = false;
         if problem.too_large {
             let Some(load) = load else { return };
             match load.halves() {
@@ -221,6 +243,8 @@ impl SyncClient {
             }
             return;
         }
+        // The kafka crate is of no use after any other error; its caller has dropped it.
+        self.connected = false;
         self.health.down(problem.words.clone());
         self.pause.begin();
         match load {
@@ -241,10 +265,7 @@ impl SyncClient {
         }
         while let Some(load) = self.ready.front_mut() {
             if let Some(expired) = load.split_expired(timeout) {
-                let why = self.health.last_error().unwrap_or_else(|| "no broker took it".into());
-                let why = why.rsplit_once(TIMED_OUT).map_or(why.as_str(), |(_, why)| why);
-                let words = format!("{} ms{TIMED_OUT}{why}", timeout.as_millis());
-                let failure = failure(&self.settings.topic, &words);
+                let failure = super::timed_out(&self.settings.topic, timeout, self.health.last_heard());
                 outcomes.extend(expired.outcomes(|| Err(failure.clone())));
             }
             if load.is_empty() {
@@ -260,69 +281,33 @@ impl SyncClient {
         if self.under_way.is_some() || self.pause.left(Instant::now()).is_some() {
             return;
         }
-        let load = self.ready.pop_front().or_else(|| self.filling.finish());
-        if load.is_none() && self.connected {
+        let (job, load, waits) = if !self.connected {
+            (Job::Connect, None, self.settings.connect_timeout)
+        } else if let Some(load) = self.ready.pop_front().or_else(|| self.filling.finish()) {
+            (Job::Send(load.clone()), Some(load), self.settings.send_timeout)
+        } else {
             return;
-        }
+        };
         self.pause.end();
-        self.caller.post(load.clone().map_or(Job::Connect, Job::Send));
-        self.under_way = Some(UnderWay { load, give_up: deadline::after(self.settings.call_timeout) });
+        self.under_way = Some(UnderWay { load, waits, give_up: deadline::after(waits) });
+        match self.caller() {
+            Ok(caller) => caller.post(job),
+            // The next poll finds no caller, and its records go on from there.
+            Err(error) => self.health.down(error.to_string()),
+        }
     }
 
-    /// Leaves a thread behind that does not answer, and starts another.
-    fn restart_caller(&mut self) {
-        match (self.start)() {
-            Ok(caller) => self.caller = caller,
-            Err(error) => self.health.error(error.to_string()),
+    /// The thread to post to, a new one if the last was left behind.
+    fn caller(&mut self) -> Result<&mut Caller, StartupError> {
+        if self.caller.is_none() {
+            self.caller = Some((self.start)()?);
         }
+        self.caller.as_mut().ok_or_else(|| StartupError::new(StartupErrorKind::System, "no thread"))
     }
 }
 
 fn failure(topic: &str, words: &str) -> Failure {
     Failure { cause: format!("topic {topic}: {words}").into() }
-}
-
-const TIMED_OUT: &str = " passed without an acknowledgement; the last thing heard: ";
-
-/// The pause between attempts: longer each time, and never quite the same.
-struct Pause {
-    shortest: Duration,
-    longest: Duration,
-    current: Duration,
-    until: Option<Instant>,
-}
-
-impl Pause {
-    fn new((shortest, longest): (Duration, Duration)) -> Pause {
-        Pause { shortest, longest, current: shortest, until: None }
-    }
-
-    /// The next pause's length: from half of the current step to the whole of it.
-    fn next(&mut self) -> Duration {
-        let step = self.current;
-        self.current = (step * 2).min(self.longest);
-        // A hasher's random keys are what std offers as chance; no more is needed to spread attempts.
-        let chance = RandomState::new().build_hasher().finish() as u32;
-        step / 2 + (step / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
-    }
-
-    fn begin(&mut self) {
-        let pause = self.next();
-        self.until = Some(deadline::after(pause));
-    }
-
-    fn left(&self, now: Instant) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
-    }
-
-    fn end(&mut self) {
-        self.until = None;
-    }
-
-    fn reset(&mut self) {
-        self.current = self.shortest;
-        self.until = None;
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::caller::Problem;
+use super::problem::Problem;
 use crate::error::StartupErrorKind;
 
 const FETCH: i16 = 1;

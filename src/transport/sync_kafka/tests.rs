@@ -10,7 +10,7 @@ use crate::queue::{Meta, Queue};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// The payloads of each load that the scripted caller was given, with the partition of the attempt before.
+/// The payloads of each load that the scripted caller was given, with its partition.
 type Seen = Arc<Mutex<Vec<(Vec<String>, i32)>>>;
 
 /// A client whose callers all answer by `answer`, with timeouts short enough to wait for.
@@ -19,12 +19,12 @@ fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'sta
     let (noted, answer) = (Arc::clone(&seen), Arc::new(answer));
     let start = move || {
         let (noted, answer) = (Arc::clone(&noted), Arc::clone(&answer));
-        Caller::start_with(Arc::new(|| {}), move |job: Job| match job {
+        Caller::start_with(Arc::new(|| {}), Arc::default(), move |job: Job| match job {
             Job::Connect => Answer::Connected(answer(&[])),
             Job::Send(load) => {
                 let payloads: Vec<String> = load.payloads().map(|p| String::from_utf8(p.to_vec()).unwrap()).collect();
-                noted.lock().push((payloads.clone(), load.partition()));
-                load.set_partition(7);
+                let attempt = noted.lock().len() as i32;
+                noted.lock().push((payloads.clone(), load.choose_partition(attempt)));
                 Answer::Sent(answer(&payloads))
             }
         })
@@ -77,7 +77,7 @@ fn a_load_that_fails_is_sent_again_before_later_ones_and_to_the_same_partition()
     let outcomes = outcomes(&mut client, 6);
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()) && outcomes.len() == 6);
     let sent: Vec<_> = seen.lock().iter().filter(|(payloads, _)| payloads[0] == "0").map(|(_, p)| *p).collect();
-    assert_eq!(sent, [-1, 7, 7, 7], "the partition is chosen once");
+    assert_eq!(sent, [0, 0, 0, 0], "the partition is chosen once");
     let delivered: Vec<String> = seen.lock().iter().skip(3).flat_map(|(payloads, _)| payloads.clone()).collect();
     assert_eq!(delivered, numbers(0..6));
 }
@@ -148,9 +148,19 @@ fn a_call_without_an_answer_is_given_up_and_its_records_go_with_another() {
     client.submit(&mut batch(numbers(0..3)));
     let outcomes = outcomes(&mut client, 3);
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
-    assert_eq!(seen.lock().iter().map(|(_, partition)| *partition).collect::<Vec<_>>(), [-1, 7]);
-    assert!(client.health.last_error().unwrap().contains("no answer from localhost:9092 within 200 ms"));
+    assert_eq!(seen.lock().iter().map(|(_, partition)| *partition).collect::<Vec<_>>(), [0, 0]);
+    assert!(client.health.last_heard().unwrap().contains("no answer from localhost:9092 within 200 ms"));
     drop(release);
+}
+
+#[test]
+fn a_payload_that_no_broker_takes_fails_without_an_attempt() {
+    let (mut client, seen) = client(|_| Ok(()));
+    client.submit(&mut batch(["x".repeat(LARGEST_PAYLOAD + 1), "small".into()]));
+    client.submit(&mut batch(["small".into()]));
+    let outcomes = outcomes(&mut client, 2);
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_err()).count(), 1);
+    assert!(seen.lock().iter().all(|(payloads, _)| payloads.iter().all(|payload| payload == "small")));
 }
 
 #[test]
@@ -184,15 +194,4 @@ fn the_check_tells_a_broker_that_cannot_be_served_from_one_that_is_away() {
     let error = client.check(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), StartupErrorKind::Unreachable);
     assert!(error.to_string().contains("localhost:9092") && error.to_string().contains("refused"), "{error}");
-}
-
-#[test]
-fn pauses_grow_to_the_longest_and_begin_again_after_success() {
-    let mut pause = Pause::new((Duration::from_millis(100), Duration::from_secs(1)));
-    let pauses: Vec<Duration> = (0..6).map(|_| pause.next()).collect();
-    for (pause, step) in pauses.iter().zip([100, 200, 400, 800, 1000, 1000]) {
-        assert!((step / 2..=step).contains(&pause.as_millis()), "{pauses:?}");
-    }
-    pause.reset();
-    assert!(pause.next() <= Duration::from_millis(100));
 }
