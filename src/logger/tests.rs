@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::State;
+use crate::queue::Order;
 use crate::transport::fake::{Mode, Script};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -157,6 +158,27 @@ fn shutdown_ends_as_soon_as_all_is_settled() {
     let report = logger.shutdown(Duration::MAX);
     assert_eq!((report.stats.delivered, report.unsent, report.timed_out), (1_000, 0, false));
     script.wait_dropped(1);
+}
+
+#[test]
+fn shutdown_ends_with_the_outcome_it_waits_for() {
+    let (logger, script) = logger(Config::default(), Mode::Hold);
+    numbered(&logger, 0..1);
+    script.wait_taken(1);
+    let begun = Instant::now();
+    let report = thread::scope(|scope| {
+        let shutdown = scope.spawn(|| logger.shutdown(LONG));
+        // The worker has heard of the shutdown and sleeps again by the time that the outcome comes: as a rule, and the
+        // test passes where it is otherwise.
+        while logger.pipeline.queue.order() == Order::GoOn {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(50));
+        script.mode(Mode::Deliver);
+        shutdown.join().unwrap()
+    });
+    assert_eq!((report.stats.delivered, report.unsent), (1, 0));
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
 }
 
 #[test]
