@@ -117,7 +117,7 @@ impl Shift<'_> {
                 continue;
             }
             match outcome.result {
-                Ok(()) => delivered += 1,
+                Ok(_) => delivered += 1,
                 Err(failure) => {
                     failed += 1;
                     cause = Some(failure.cause);

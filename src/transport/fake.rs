@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Batch, Call, Choice, Client, Failure, Outcome};
+use super::{Ack, Batch, Call, Choice, Client, Failure, Outcome};
 use crate::config::Transport;
 use crate::error::StartupError;
 use crate::queue::Generation;
+
+/// Where it says that records are.
+const ACK: Ack = Ack { partition: 0, offset: None };
 
 /// What the client does with the records it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,10 +151,10 @@ impl Client for Fake {
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
             let (generation, bytes) = self.held.remove(place).unwrap();
-            outcomes.push(Outcome { generation, bytes, result: Ok(()) });
+            outcomes.push(Outcome { generation, bytes, result: Ok(ACK) });
         }
         let result = match self.mode() {
-            Mode::Deliver => Ok(()),
+            Mode::Deliver => Ok(ACK),
             Mode::Fail => Err(Failure { cause: "as scripted".into() }),
             _ => return,
         };

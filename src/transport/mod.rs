@@ -45,7 +45,15 @@ pub(crate) trait Client: Send {
 pub(crate) struct Outcome {
     pub(crate) generation: Generation,
     pub(crate) bytes: usize,
-    pub(crate) result: Result<(), Failure>,
+    pub(crate) result: Result<Ack, Failure>,
+}
+
+/// Where a delivered record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) partition: i32,
+    /// None where the broker does not say.
+    pub(crate) offset: Option<i64>,
 }
 
 /// Why a record was not delivered, in words for [`Status`](crate::Status).

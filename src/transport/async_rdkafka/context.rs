@@ -11,6 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::status::Health;
+use crate::transport::Ack;
 
 /// Receives librdkafka's callbacks, all of them on the thread that polls.
 pub(super) struct Context {
@@ -22,8 +23,8 @@ pub(super) struct Context {
 /// What became of one message.
 pub(super) struct Report {
     pub(super) ticket: usize,
-    pub(super) error: Option<KafkaError>,
-    /// The payload, where the message is to go to another producer.
+    pub(super) result: Result<Ack, KafkaError>,
+    /// The payload, where the message can go to another producer.
     pub(super) payload: Option<Vec<u8>>,
 }
 
@@ -92,11 +93,15 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         self.hear();
         let report = match result {
-            Ok(_) => Report { ticket, error: None, payload: None },
+            Ok(message) => {
+                let offset = Some(message.offset()).filter(|offset| *offset >= 0);
+                let ack = Ack { partition: message.partition(), offset };
+                Report { ticket, result: Ok(ack), payload: None }
+            }
             Err((error, message)) => {
                 // An empty payload comes back as none.
                 let payload = is_the_producers(error).then(|| message.payload().unwrap_or_default().to_vec());
-                Report { ticket, error: Some(error.clone()), payload }
+                Report { ticket, result: Err(error.clone()), payload }
             }
         };
         self.reports.lock().push(report);

@@ -15,7 +15,7 @@ use slab::Slab;
 
 use self::context::{Context, Report};
 use super::pause::Pause;
-use super::{Batch, Call, Client, Failure, Outcome};
+use super::{Ack, Batch, Call, Client, Failure, Outcome};
 use crate::config::Config;
 use crate::deadline;
 use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
@@ -86,7 +86,7 @@ struct Held {
 }
 
 impl Held {
-    fn outcome(&self, result: Result<(), Failure>) -> Outcome {
+    fn outcome(&self, result: Result<Ack, Failure>) -> Outcome {
         Outcome { generation: self.generation, bytes: self.bytes, result }
     }
 }
@@ -248,15 +248,15 @@ impl AsyncClient {
 
     fn conclude(&mut self, report: Report, outcomes: &mut Vec<Outcome>) {
         let Some(held) = self.held.try_remove(report.ticket) else { return };
-        match (report.error, report.payload) {
-            (None, _) => {
+        match (report.result, report.payload) {
+            (Ok(ack), _) => {
                 self.replace.reset();
-                outcomes.push(held.outcome(Ok(())));
+                outcomes.push(held.outcome(Ok(ack)));
             }
-            (Some(_), Some(payload)) if self.draining || self.producer.client().fatal_error().is_some() => {
+            (Err(_), Some(payload)) if self.draining || self.producer.client().fatal_error().is_some() => {
                 self.recovered.push((held, payload));
             }
-            (Some(error), _) => {
+            (Err(error), _) => {
                 let failure = self.failure(&error);
                 outcomes.push(held.outcome(Err(failure)));
             }

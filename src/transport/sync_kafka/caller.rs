@@ -20,7 +20,7 @@ use super::problem::Problem;
 use crate::error::{StartupError, StartupErrorKind};
 use crate::recursion;
 use crate::route::Route;
-use crate::transport::Call;
+use crate::transport::{Ack, Call};
 
 /// Metadata is asked for again after this time: the Java client's `metadata.max.age.ms`.
 const METADATA_AGE: Duration = Duration::from_secs(300);
@@ -41,7 +41,17 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) enum Answer {
     Connected(Result<(), Problem>),
-    Sent(Result<(), Problem>),
+    /// Where the first record of the load is.
+    Sent(Result<Ack, Problem>),
+}
+
+impl Answer {
+    fn problem(&self) -> Option<&Problem> {
+        match self {
+            Answer::Connected(result) => result.as_ref().err(),
+            Answer::Sent(result) => result.as_ref().err(),
+        }
+    }
 }
 
 /// The worker's end of the thread. A thread has one caller, and is left behind with it: no late answer of one reaches
@@ -158,24 +168,25 @@ struct Connection {
 
 impl Answerer for Connection {
     fn answer(&mut self, job: Job) -> Answer {
-        // A broker's strange answer can make that crate index out of bounds.
-        let caught = catch_unwind(AssertUnwindSafe(|| match &job {
-            Job::Connect => self.connect(),
-            Job::Send(load) => self.send(load),
-        }));
-        let result = caught.unwrap_or_else(|_| Err(Problem::new("the kafka crate panicked over a broker's answer")));
-        if result.as_ref().is_err_and(|problem| !problem.too_large) {
+        let answer = match job {
+            Job::Connect => Answer::Connected(self.guarded(Connection::connect)),
+            Job::Send(load) => Answer::Sent(self.guarded(|connection| connection.send(&load))),
+        };
+        if answer.problem().is_some_and(|problem| !problem.too_large) {
             // A broken connection is never evicted from that client's pool: only a new client recovers.
             self.client = None;
         }
-        match job {
-            Job::Connect => Answer::Connected(result),
-            Job::Send(_) => Answer::Sent(result),
-        }
+        answer
     }
 }
 
 impl Connection {
+    /// A broker's strange answer can make that crate index out of bounds.
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut Connection) -> Result<T, Problem>) -> Result<T, Problem> {
+        catch_unwind(AssertUnwindSafe(|| call(self)))
+            .unwrap_or_else(|_| Err(Problem::new("the kafka crate panicked over a broker's answer")))
+    }
+
     /// Finds a server that answers, speaks this protocol and knows the topic.
     fn connect(&mut self) -> Result<(), Problem> {
         self.client = None;
@@ -207,7 +218,7 @@ impl Connection {
         Ok(client)
     }
 
-    fn send(&mut self, load: &Load) -> Result<(), Problem> {
+    fn send(&mut self, load: &Load) -> Result<Ack, Problem> {
         let topic = &*self.target.route.topic;
         let Some(client) = &mut self.client else { return Err(Problem::new("not connected")) };
         if self.made.elapsed() >= METADATA_AGE {
@@ -235,7 +246,7 @@ impl Connection {
             .flat_map(|confirm| &confirm.partition_confirms)
             .filter(|confirm| confirm.partition == partition);
         match confirmed.next().map(|confirm| confirm.offset) {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(offset)) => Ok(Ack { partition, offset: Some(offset) }),
             Some(Err(code)) => Err(Problem::refusal(code, partition)),
             None => Err(Problem::new(format!("the broker's answer has no word on partition {partition}"))),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use crate::queue::{Generation, Meta};
-use crate::transport::{Failure, Outcome};
+use crate::transport::{Ack, Failure, Outcome};
 
 /// What a record adds to its payload in a message set of version 0: offset, size, CRC, magic, attributes, and the
 /// lengths of key and value. Kafka's later formats take less.
@@ -35,6 +35,12 @@ struct Loaded {
     payload: Range<usize>,
     generation: Generation,
     meta: Meta,
+}
+
+impl Loaded {
+    fn outcome(&self, result: Result<Ack, Failure>) -> Outcome {
+        Outcome { generation: self.generation, bytes: self.payload.len(), result }
+    }
 }
 
 impl Filling {
@@ -122,12 +128,16 @@ impl Load {
         Some(front)
     }
 
-    pub(super) fn outcomes(&self, result: impl Fn() -> Result<(), Failure>) -> impl Iterator<Item = Outcome> {
-        self.records().iter().map(move |record| Outcome {
-            generation: record.generation,
-            bytes: record.payload.len(),
-            result: result(),
+    /// The load is in the topic; `first` is where its first record is.
+    pub(super) fn delivered(&self, first: Ack) -> impl Iterator<Item = Outcome> {
+        self.records().iter().zip(0..).map(move |(record, place)| {
+            let offset = first.offset.map(|offset| offset + place);
+            record.outcome(Ok(Ack { offset, ..first }))
         })
+    }
+
+    pub(super) fn failed(&self, failure: Failure) -> impl Iterator<Item = Outcome> {
+        self.records().iter().map(move |record| record.outcome(Err(failure.clone())))
     }
 
     fn records(&self) -> &[Loaded] {

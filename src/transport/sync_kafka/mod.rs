@@ -216,12 +216,12 @@ impl SyncClient {
                 self.health.up();
                 self.pause.reset();
             }
-            (Answer::Sent(Ok(())), Some(load)) => {
-                outcomes.extend(load.outcomes(|| Ok(())));
+            (Answer::Sent(Ok(first)), Some(load)) => {
+                outcomes.extend(load.delivered(first));
                 self.connected = true;
                 self.pause.reset();
             }
-            (Answer::Sent(Ok(())), None) => {}
+            (Answer::Sent(Ok(_)), None) => {}
             (Answer::Connected(Err(problem)) | Answer::Sent(Err(problem)), load) => self.fail(problem, load, outcomes),
         }
     }
@@ -237,8 +237,7 @@ impl SyncClient {
                     self.ready.push_front(first);
                 }
                 Err(alone) => {
-                    let failure = failure(&self.settings.topic, &problem.words);
-                    outcomes.extend(alone.outcomes(|| Err(failure.clone())));
+                    outcomes.extend(alone.failed(failure(&self.settings.topic, &problem.words)));
                 }
             }
             return;
@@ -249,8 +248,7 @@ impl SyncClient {
         self.pause.begin();
         match load {
             Some(load) if problem.permanent => {
-                let failure = failure(&self.settings.topic, &problem.words);
-                outcomes.extend(load.outcomes(|| Err(failure.clone())));
+                outcomes.extend(load.failed(failure(&self.settings.topic, &problem.words)));
             }
             Some(load) => self.ready.push_front(load),
             None => {}
@@ -266,7 +264,7 @@ impl SyncClient {
         while let Some(load) = self.ready.front_mut() {
             if let Some(expired) = load.split_expired(timeout) {
                 let failure = super::timed_out(&self.settings.topic, timeout, self.health.last_heard());
-                outcomes.extend(expired.outcomes(|| Err(failure.clone())));
+                outcomes.extend(expired.failed(failure));
             }
             if load.is_empty() {
                 self.ready.pop_front();

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::config::Transport;
 use crate::queue::{Meta, Queue};
+use crate::transport::Ack;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -25,7 +26,7 @@ fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'sta
                 let payloads: Vec<String> = load.payloads().map(|p| String::from_utf8(p.to_vec()).unwrap()).collect();
                 let attempt = noted.lock().len() as i32;
                 noted.lock().push((payloads.clone(), load.choose_partition(attempt)));
-                Answer::Sent(answer(&payloads))
+                Answer::Sent(answer(&payloads).map(|()| Ack { partition: 0, offset: Some(10) }))
             }
         })
     };
