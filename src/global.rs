@@ -1,15 +1,17 @@
 //! The logger that `init` installs, and the functions that act on it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::delivery::{FlushError, ShutdownReport, Stats};
+use crate::delivery::{Delivered, DeliveryError, FlushError, ShutdownReport, Stats};
 use crate::error::LoggerError;
 use crate::exit;
 use crate::logger::{KafkaLogger, LAST_FLUSH};
+use crate::severity::Severity;
 use crate::status::Status;
 
 static GLOBAL: OnceCell<KafkaLogger> = OnceCell::new();
@@ -70,6 +72,20 @@ pub fn shutdown(timeout: Duration) -> ShutdownReport {
 /// The counts of the logger that [`init`] installed; zeros before that. Never blocks.
 pub fn stats() -> Stats {
     GLOBAL.get().map_or_else(Stats::default, KafkaLogger::stats)
+}
+
+/// What [`ainfo!`](crate::ainfo) and its siblings expand to.
+#[doc(hidden)]
+pub fn awaited(
+    severity: Severity,
+    target: &str,
+    message: fmt::Arguments<'_>,
+    fields: &dyn log::kv::Source,
+) -> Delivered {
+    match GLOBAL.get() {
+        Some(logger) => logger.awaited(severity, Some(target), message, fields),
+        None => Delivered::failed(DeliveryError::nothing(severity.level(), Some(target))),
+    }
 }
 
 /// A handle on the logger that [`init`] installed.

@@ -3,6 +3,7 @@
 // src/transport/mod.rs, because a lint's level can be set nowhere else for the whole crate.
 #![cfg_attr(not(feature = "async"), allow(dead_code, unused_imports))]
 
+mod awaited;
 mod config;
 mod deadline;
 mod delivery;
@@ -20,8 +21,10 @@ mod status;
 mod transport;
 mod worker;
 
-pub use crate::config::{Config, IntoBootstrapServers, Startup, Transport};
-pub use crate::delivery::{Dropped, FlushError, ShutdownReport, Stats};
+pub use crate::config::{Config, IntoBootstrapServers, Overflow, Startup, Transport};
+pub use crate::delivery::{
+    Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,
+};
 pub use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, StartupError, StartupErrorKind};
 pub use crate::global::{Guard, flush, init, shutdown, stats};
 pub use crate::logger::KafkaLogger;
@@ -31,6 +34,9 @@ pub use crate::status::{State, Status};
 #[doc(hidden)]
 pub mod __private {
     pub use log::kv::{ToValue, Value};
+
+    pub use crate::global::awaited;
+    pub use crate::severity::Severity;
 }
 
 // The examples of features.md are tests too.

@@ -3,8 +3,10 @@
 use log::Level;
 
 /// How severe a record is, as the payload spells it.
+#[doc(hidden)]
+#[allow(missing_docs)] // Public for what macros expand to, and no part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Severity {
+pub enum Severity {
     Trace,
     Debug,
     Info,

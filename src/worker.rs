@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::deadline;
-use crate::delivery::{Counters, DropReason};
-use crate::queue::{Batch, Generation, Order, Queue, Settled};
+use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
+use crate::queue::{Batch, Generation, Order, Part, Queue, Settled};
 use crate::recursion;
 use crate::status::Health;
 use crate::transport::{Client, Factory, Outcome};
@@ -21,7 +21,7 @@ const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duratio
 
 pub(crate) struct Worker {
     pub(crate) queue: Arc<Queue>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) losses: Arc<Losses>,
     pub(crate) health: Arc<Health>,
     pub(crate) factory: Factory,
 }
@@ -48,8 +48,23 @@ impl Drop for End<'_> {
         if std::thread::panicking() {
             self.0.health.down("the worker panicked: records are no longer taken");
         }
-        self.0.queue.abandon(|left| self.0.counters.dropped(DropReason::Shutdown, left));
+        abandon(&self.0.queue, &self.0.losses);
     }
+}
+
+/// Ends the queue with what is in it, and tells of each record that somebody wants to hear of.
+pub(crate) fn abandon(queue: &Queue, losses: &Losses) {
+    let left = queue.abandon();
+    for mut batch in left.waiting {
+        while let Some((payload, meta)) = batch.pop() {
+            losses.dropped(&meta, payload, DropReason::Shutdown);
+        }
+    }
+    // Those of them that waited have just been told; this is for those with a client, which has their payloads.
+    for meta in &left.awaited {
+        losses.given_up(meta, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
+    }
+    losses.missed(left.with_client);
 }
 
 /// What the worker holds while it runs.
@@ -82,19 +97,21 @@ impl Shift<'_> {
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 hand_over(&self.worker.queue, client.as_mut(), &mut self.batch, &mut self.in_flight);
                 client.poll(&mut outcomes);
-                (client.patience(), client.has_room())
             }));
             let delivered = self.settle(&mut outcomes);
-            match turn {
-                Ok((patience, has_room)) => {
+            match (turn, &self.client) {
+                (Ok(()), Some(client)) => {
                     if delivered {
                         pause = REPLACE_AFTER.0;
                     }
+                    // Asked now: the outcomes have made room.
+                    let has_room = has_room(&self.worker.queue, client.as_ref(), &self.in_flight);
                     if self.batch.is_none() || !has_room {
-                        self.wait(stop_by, patience, has_room);
+                        self.wait(stop_by, client.patience(), has_room);
                     }
                 }
-                Err(panic) => self.bury_client(&*panic),
+                (Ok(()), None) => {}
+                (Err(panic), _) => self.bury_client(&*panic),
             }
         }
     }
@@ -104,57 +121,63 @@ impl Shift<'_> {
         self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), has_room);
     }
 
-    /// Counts the outcomes and gives their room back; whether anything was delivered.
+    /// Counts the outcomes, gives their room back and tells who wants to hear; whether anything was delivered.
     fn settle(&mut self, outcomes: &mut Vec<Outcome>) -> bool {
         if outcomes.is_empty() {
             return false;
         }
-        let (mut delivered, mut failed, mut cause) = (0, 0, None);
-        let mut settled: Vec<Settled> = Vec::new();
-        for outcome in outcomes.drain(..) {
-            if !self.in_flight.leave(outcome.generation, outcome.bytes) {
-                debug_assert!(false, "a client has reported on a record it does not have");
-                continue;
-            }
-            match outcome.result {
-                Ok(_) => delivered += 1,
-                Err(failure) => {
-                    failed += 1;
-                    cause = Some(failure.cause);
+        let mut settled = Settled::default();
+        outcomes.retain(|outcome| {
+            let known = self.in_flight.leave(outcome.generation, outcome.bytes);
+            debug_assert!(known, "a client has reported on a record it does not have");
+            if known {
+                settled.add(outcome.generation, outcome.bytes);
+                settled.awaited.extend(outcome.meta.tracked.clone().filter(|tracked| tracked.awaited));
+                match &outcome.result {
+                    Ok(_) => settled.delivered += 1,
+                    Err(_) => settled.failed += 1,
                 }
             }
-            match settled.last_mut() {
-                Some(last) if last.generation == outcome.generation => {
-                    last.records += 1;
-                    last.bytes += outcome.bytes;
-                }
-                _ => settled.push(Settled { generation: outcome.generation, records: 1, bytes: outcome.bytes }),
-            }
-        }
-        if let Some(cause) = cause {
-            self.worker.health.refused(&cause);
-        }
-        if delivered > 0 {
-            self.worker.health.acknowledged();
-        }
-        let counters = &self.worker.counters;
-        self.worker.queue.settle(&settled, || {
-            counters.delivered(delivered);
-            counters.failed(failed);
+            known
         });
-        delivered > 0
+        let Worker { queue, losses, health, .. } = self.worker;
+        if let Some(failure) = outcomes.iter().rev().find_map(|outcome| outcome.result.as_ref().err()) {
+            health.refused(&failure.cause);
+        }
+        if settled.delivered > 0 {
+            health.acknowledged();
+        }
+        if !queue.settle(&settled) {
+            outcomes.clear();
+        }
+        for outcome in outcomes.drain(..) {
+            match outcome.result {
+                Ok(ack) => losses.delivered(&outcome.meta, ack),
+                Err(failure) => losses.failed(&outcome.meta, failure),
+            }
+        }
+        settled.delivered > 0
     }
 
     /// Counts what a client that panicked has taken with it as failed.
     fn bury_client(&mut self, panic: &(dyn Any + Send)) {
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        self.worker.health.down(format!("the client panicked and is replaced: {words}"));
+        let cause = format!("the client panicked and is replaced: {words}");
+        self.worker.health.down(cause.as_str());
         let client = self.client.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
-        let lost = self.in_flight.drain();
-        let records: usize = lost.iter().map(|part| part.records).sum();
-        self.worker.queue.settle(&lost, || self.worker.counters.failed(records as u64));
+
+        let parts = self.in_flight.drain();
+        let failed: usize = parts.iter().map(|part| part.records).sum();
+        let Worker { queue, losses, .. } = self.worker;
+        let awaited = queue.take_handed_over();
+        if queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) {
+            losses.missed(failed - awaited.len());
+        }
+        for meta in &awaited {
+            losses.given_up(meta, DeliveryErrorKind::Rejected, &cause);
+        }
     }
 
     fn replace_client(&mut self) {
@@ -168,7 +191,7 @@ impl Shift<'_> {
 
 /// Hands over what waits, as far as the client has room.
 fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>, in_flight: &mut InFlight) {
-    while client.has_room() {
+    while has_room(queue, client, in_flight) {
         let Some(batch) = current.as_mut() else {
             *current = queue.take();
             if current.is_none() {
@@ -189,6 +212,12 @@ fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>
     }
 }
 
+/// Whether another batch may go to the client, by its own word and by the queue's.
+fn has_room(queue: &Queue, client: &dyn Client, in_flight: &InFlight) -> bool {
+    let (records, bytes) = queue.window();
+    client.has_room() && in_flight.records < records && in_flight.bytes < bytes
+}
+
 /// Counts what the client took from a batch, also when it panics while taking.
 struct Counted<'a> {
     before: (usize, usize),
@@ -206,6 +235,8 @@ impl Drop for Counted<'_> {
 /// What the client has taken and not answered for.
 #[derive(Default)]
 struct InFlight {
+    records: usize,
+    bytes: usize,
     by_generation: BTreeMap<Generation, (usize, usize)>,
 }
 
@@ -215,6 +246,8 @@ impl InFlight {
             let held = self.by_generation.entry(generation).or_default();
             held.0 += records;
             held.1 += bytes;
+            self.records += records;
+            self.bytes += bytes;
         }
     }
 
@@ -223,16 +256,19 @@ impl InFlight {
         let Some((records, held)) = self.by_generation.get_mut(&generation) else { return false };
         let Some(left) = held.checked_sub(bytes) else { return false };
         (*records, *held) = (*records - 1, left);
+        self.records -= 1;
+        self.bytes -= bytes;
         if *records == 0 {
             self.by_generation.remove(&generation);
         }
         true
     }
 
-    fn drain(&mut self) -> Vec<Settled> {
+    fn drain(&mut self) -> Vec<Part> {
+        (self.records, self.bytes) = (0, 0);
         std::mem::take(&mut self.by_generation)
             .into_iter()
-            .map(|(generation, (records, bytes))| Settled { generation, records, bytes })
+            .map(|(generation, (records, bytes))| Part { generation, records, bytes })
             .collect()
     }
 }

@@ -3,11 +3,14 @@
 mod servers;
 mod validate;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 pub use self::servers::IntoBootstrapServers;
+use crate::delivery::{Callback, DeliveryError};
 use crate::error::LoggerConfigError;
 
 /// Everything a logger needs to know, with bare setters that take and return it.
@@ -47,6 +50,8 @@ pub struct Config {
     pub(crate) queue_records: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) startup: Startup,
+    pub(crate) overflow: Overflow,
+    pub(crate) on_delivery_error: Option<OnDeliveryError>,
     pub(crate) delivery: DeliverySettings,
 }
 
@@ -73,6 +78,8 @@ impl Config {
             queue_records: 100_000,
             queue_bytes: 64 * 1024 * 1024,
             startup: Startup::Background,
+            overflow: Overflow::DropNewest,
+            on_delivery_error: None,
             delivery: DeliverySettings::default(),
         }
     }
@@ -127,6 +134,23 @@ impl Config {
         self
     }
 
+    /// Calls this for each record that was not delivered: failed, or dropped for whatever reason but recursion.
+    ///
+    /// It runs on a thread of the logger's own, one call at a time, once a record. A slow one stalls nothing: errors
+    /// beyond 1,024 waiting ones, and those of records given up together with a client, are counted in
+    /// `callbacks_missed`. A panic in it is contained. What it logs through this logger is dropped as recursive.
+    /// Each record costs an allocation more with it.
+    pub fn on_delivery_error(mut self, callback: impl Fn(&DeliveryError) + Send + Sync + 'static) -> Config {
+        self.on_delivery_error = Some(OnDeliveryError(Arc::new(callback)));
+        self
+    }
+
+    /// What happens to a record while the queue is full. Default: [`Overflow::DropNewest`].
+    pub fn overflow(mut self, overflow: Overflow) -> Config {
+        self.overflow = overflow;
+        self
+    }
+
     /// Refuses what cannot work, by the option's name.
     pub(crate) fn validate(&self) -> Result<(), LoggerConfigError> {
         validate::bootstrap_servers(&self.bootstrap_servers)?;
@@ -164,6 +188,33 @@ pub enum Startup {
     Background,
     /// Wait up to this long for a broker that knows the topic, and fail if there is none.
     Check(Duration),
+}
+
+/// The callback, without a `Debug` form of its own.
+#[derive(Clone)]
+pub(crate) struct OnDeliveryError(pub(crate) Callback);
+
+impl fmt::Debug for OnDeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a callback")
+    }
+}
+
+/// What happens to a record while the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The record that comes is dropped. Calls never wait.
+    DropNewest,
+    /// The oldest records that wait are dropped, a batch at a time, and the one that comes is taken. Calls never wait.
+    DropOldest,
+    /// Records below this level are dropped once the queue is three quarters full; the others have the rest of it, and
+    /// are dropped when that is full too. Calls never wait.
+    DropBelow(Level),
+    /// The call waits for room, however long. It ends on a shutdown, and where the logger's own thread has died.
+    Block,
+    /// The call waits for room so long, and then the record that comes is dropped.
+    BlockFor(Duration),
 }
 
 /// How records are delivered.

@@ -1,6 +1,7 @@
 //! [`KafkaLogger`]: the road's beginning, on the caller's thread.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,15 +11,18 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::{Config, Startup};
 use crate::deadline;
-use crate::delivery::{Counters, DropReason, FlushError, ShutdownReport, Stats};
+use crate::delivery::{
+    Counters, Delivered, DeliveryError, DeliveryErrorKind, DropReason, FlushError, Losses, ShutdownReport, Stats,
+    Tracked,
+};
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
 use crate::format::{Entry, EventTime, Format, Formatted, with_buffer};
-use crate::queue::{Meta, Queue};
+use crate::queue::{Batch, Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
 use crate::status::{Health, Status};
 use crate::transport::{self, Choice};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 /// How long a drop, an exit and `Log::flush` wait for what is pending.
 pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -71,8 +75,9 @@ impl KafkaLogger {
     }
 
     fn start_with(config: Config, choice: Choice) -> Result<KafkaLogger, LoggerError> {
-        let queue = Arc::new(Queue::new(config.queue_records, config.queue_bytes));
         let counters = Arc::new(Counters::default());
+        let (records, bytes) = (config.queue_records, config.queue_bytes);
+        let queue = Arc::new(Queue::new(records, bytes, config.overflow, Arc::clone(&counters)));
         let health = Arc::new(Health::new(choice.transport, choice.client.clone()));
         let (level, logger_name, startup) = (config.level, config.logger_name.clone(), config.startup);
         let format = if config.use_json { Format::Json } else { Format::Text };
@@ -80,6 +85,12 @@ impl KafkaLogger {
             let queue = Arc::clone(&queue);
             Arc::new(move || queue.call())
         };
+        let no_thread = |error: io::Error| {
+            StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
+        };
+        let callback = config.on_delivery_error.clone().map(|callback| callback.0);
+        let losses = Losses::new(&config.topic, callback, Arc::clone(&counters)).map_err(no_thread)?;
+        let losses = Arc::new(losses);
         let factory = choice.factory(config, Arc::clone(&health), call);
 
         // Clients log while they are set up: on this thread, which is ours for that time.
@@ -91,12 +102,11 @@ impl KafkaLogger {
         drop(ours);
 
         let worker =
-            Worker { queue: Arc::clone(&queue), counters: Arc::clone(&counters), health: Arc::clone(&health), factory };
-        thread::Builder::new().name("kafka_log".into()).spawn(move || worker.run(client)).map_err(|error| {
-            StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
-        })?;
+            Worker { queue: Arc::clone(&queue), losses: Arc::clone(&losses), health: Arc::clone(&health), factory };
+        let run = move || worker.run(client);
+        thread::Builder::new().name("kafka_log".into()).spawn(run).map_err(no_thread)?;
         // Only now: dropping a pipeline waits for its worker.
-        let pipeline = Pipeline { level, logger_name, format, queue, counters, health };
+        let pipeline = Pipeline { level, logger_name, format, queue, counters, losses, health };
         Ok(KafkaLogger { pipeline: Arc::new(pipeline) })
     }
 
@@ -140,6 +150,53 @@ impl KafkaLogger {
         self.record(level.into(), &message, &fields);
     }
 
+    /// Logs at TRACE, for a [`Delivered`] to await.
+    ///
+    /// Like all its siblings it queues the record before it returns, as its namesake without the `a` does; awaiting the
+    /// [`Delivered`] is for whoever wants to know how it went. It always resolves.
+    pub fn atrace(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Trace, None, format_args!("{message}"), &fields)
+    }
+
+    /// Logs at DEBUG, for a [`Delivered`] to await.
+    pub fn adebug(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Debug, None, format_args!("{message}"), &fields)
+    }
+
+    /// Logs at INFO, for a [`Delivered`] to await.
+    ///
+    /// ```no_run
+    /// # async fn example(logger: kafka_log::KafkaLogger) {
+    /// match logger.ainfo("order placed", [("order_id", "o_7")]).await {
+    ///     Ok(delivery) => println!("partition {} offset {:?}", delivery.partition, delivery.offset),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn ainfo(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Info, None, format_args!("{message}"), &fields)
+    }
+
+    /// Logs at WARN, for a [`Delivered`] to await.
+    pub fn awarning(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Warning, None, format_args!("{message}"), &fields)
+    }
+
+    /// Logs at ERROR, for a [`Delivered`] to await.
+    pub fn aerror(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Error, None, format_args!("{message}"), &fields)
+    }
+
+    /// Logs at ERROR, `"critical"` in the payload, for a [`Delivered`] to await.
+    pub fn acritical(&self, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(Severity::Critical, None, format_args!("{message}"), &fields)
+    }
+
+    /// As [`log_at`](KafkaLogger::log_at), for a [`Delivered`] to await.
+    pub fn alog_at(&self, level: Level, message: impl fmt::Display, fields: impl Source) -> Delivered {
+        self.awaited(level.into(), None, format_args!("{message}"), &fields)
+    }
+
     /// Waits until every record logged before this call has its outcome, `timeout` at most.
     ///
     /// # Errors
@@ -172,9 +229,30 @@ impl KafkaLogger {
         self.pipeline.level
     }
 
+    /// Logs a record that somebody awaits.
+    pub(crate) fn awaited(
+        &self,
+        severity: Severity,
+        target: Option<&str>,
+        message: fmt::Arguments<'_>,
+        fields: &dyn Source,
+    ) -> Delivered {
+        let pipeline = &*self.pipeline;
+        if severity.level() > pipeline.level {
+            return Delivered::failed(DeliveryError {
+                kind: DeliveryErrorKind::Filtered,
+                cause: format!("the level {} is not taken", severity.as_str()).into(),
+                ..DeliveryError::nothing(severity.level(), target)
+            });
+        }
+        let tracked = Arc::new(Tracked::new(target, true));
+        pipeline.take(severity, target, message, fields, Some(Arc::clone(&tracked)));
+        Delivered::on_its_way(tracked)
+    }
+
     fn record(&self, severity: Severity, message: &dyn fmt::Display, fields: &dyn Source) {
         if severity.level() <= self.pipeline.level {
-            self.pipeline.take(severity, None, format_args!("{message}"), fields);
+            self.pipeline.accept(severity, None, format_args!("{message}"), fields);
         }
     }
 }
@@ -187,7 +265,7 @@ impl Log for KafkaLogger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let severity = record.level().into();
-            self.pipeline.take(severity, Some(record.target()), *record.args(), record.key_values());
+            self.pipeline.accept(severity, Some(record.target()), *record.args(), record.key_values());
         }
     }
 
@@ -211,20 +289,35 @@ struct Pipeline {
     format: Format,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    losses: Arc<Losses>,
     health: Arc<Health>,
 }
 
 impl Pipeline {
+    /// Takes one record that nobody awaits.
+    fn accept(&self, severity: Severity, target: Option<&str>, message: fmt::Arguments<'_>, fields: &dyn Source) {
+        let tracked = self.losses.tracks_all().then(|| Arc::new(Tracked::new(target, false)));
+        self.take(severity, target, message, fields, tracked);
+    }
+
     /// Takes one record that has passed the filter: it is counted here, and nowhere earlier.
-    fn take(&self, severity: Severity, target: Option<&str>, message: fmt::Arguments<'_>, fields: &dyn Source) {
+    fn take(
+        &self,
+        severity: Severity,
+        target: Option<&str>,
+        message: fmt::Arguments<'_>,
+        fields: &dyn Source,
+        tracked: Option<Arc<Tracked>>,
+    ) {
         let counters = &*self.counters;
+        let called = Instant::now();
+        let time = EventTime::now();
+        let meta = Meta { severity, timestamp_ms: time.millis(), called, tracked };
         if recursion::on_our_thread() {
             counters.submitted();
             counters.dropped(DropReason::Recursive, 1);
-            return;
+            return self.losses.recursive(&meta);
         }
-        let called = Instant::now();
-        let time = EventTime::now();
         let entry = Entry { time, severity, logger_name: self.logger_name.as_deref(), target, message, fields };
         with_buffer(|payload| {
             let panicking = CountPanic(counters);
@@ -235,15 +328,26 @@ impl Pipeline {
                 Formatted::Oversize => {
                     counters.submitted();
                     counters.dropped(DropReason::Oversize, 1);
-                    return;
+                    // What has been written is a torso.
+                    return self.losses.dropped(&meta, &[], DropReason::Oversize);
                 }
             };
-            let meta = Meta { timestamp_ms: time.millis(), called };
-            match self.queue.push(payload, meta, || counters.submitted()) {
-                Ok(()) => counters.fields_left_out(fields_left_out),
-                Err(reason) => counters.dropped(reason, 1),
+            match self.queue.push(payload, meta) {
+                Ok(pushed) => {
+                    counters.fields_left_out(fields_left_out);
+                    self.tell_evicted(pushed.evicted);
+                }
+                Err(refused) => self.losses.dropped(&refused.meta, payload, refused.reason),
             }
         });
+    }
+
+    fn tell_evicted(&self, evicted: Vec<Batch>) {
+        for mut batch in evicted {
+            while let Some((payload, meta)) = batch.pop() {
+                self.losses.dropped(&meta, payload, DropReason::QueueFull);
+            }
+        }
     }
 
     fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
@@ -262,7 +366,7 @@ impl Pipeline {
             && self.queue.wait_stopped(deadline::after(timeout.saturating_add(GRACE))).is_none()
         {
             // The worker does not answer: it is left behind with what it holds, which is counted here.
-            self.queue.abandon(|left| self.counters.dropped(DropReason::Shutdown, left));
+            worker::abandon(&self.queue, &self.losses);
         }
         let unsent = self.queue.wait_stopped(Instant::now()).unwrap_or(0);
         ShutdownReport { stats: self.counters.read(), unsent, timed_out: unsent > 0 }

@@ -1,21 +1,27 @@
 //! Records that travel together, their payloads in one buffer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Generation;
+use crate::delivery::Tracked;
+use crate::severity::Severity;
 
 /// A batch is full at this size: large enough to make the hand-over rare, small enough that growing one while
 /// the lock is held takes microseconds. A larger record has a batch to itself.
 const FULL_BYTES: usize = 128 * 1024;
 
 /// What is known about a record besides its payload.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Meta {
+    pub(crate) severity: Severity,
     /// Event time, milliseconds since the epoch: the Kafka record's timestamp.
     pub(crate) timestamp_ms: i64,
     /// When the call was made; the delivery timeout runs from here.
     pub(crate) called: Instant,
+    /// Set where somebody wants to hear of this record.
+    pub(crate) tracked: Option<Arc<Tracked>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,13 +66,24 @@ impl Batch {
     /// Takes the oldest record out: the transport answers for it now.
     pub(crate) fn pop(&mut self) -> Option<(&[u8], Meta)> {
         let first = self.records.pop_front()?;
+        if let Some(tracked) = &first.meta.tracked {
+            tracked.hand_over();
+        }
         let start = self.start;
         self.start += first.length;
         Some((&self.bytes[start..self.start], first.meta))
     }
 
-    pub(super) fn takes(&self, length: usize, generation: Generation) -> bool {
-        self.generation == generation && (self.is_empty() || self.bytes.len() + length <= FULL_BYTES)
+    /// The records that somebody wants to hear of.
+    pub(super) fn tracked(&self) -> impl Iterator<Item = &Arc<Tracked>> {
+        self.records.iter().filter_map(|record| record.meta.tracked.as_ref())
+    }
+
+    /// Whether a record of this length still fits in, where batches have at most `most` records and bytes.
+    pub(super) fn takes(&self, length: usize, generation: Generation, most: (usize, usize)) -> bool {
+        let (records, bytes) = (most.0, most.1.min(FULL_BYTES));
+        self.generation == generation
+            && (self.is_empty() || (self.len() < records && self.bytes.len() + length <= bytes))
     }
 
     pub(super) fn start(&mut self, generation: Generation) {

@@ -7,28 +7,37 @@
 mod batch;
 mod generations;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use log::Level;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use self::batch::{Batch, Meta};
 pub(crate) use self::generations::Generation;
 use self::generations::Generations;
-use crate::delivery::DropReason;
+use crate::config::Overflow;
+use crate::deadline;
+use crate::delivery::{Counters, DropReason, Tracked};
 
 /// Emptied batches that are kept for the next records: of 256 KiB each at most, two megabytes in all.
 const MOST_SPARES: usize = 8;
+
+/// A batch has at most this part of the bounds, so that a small queue can make room by the batch too.
+const BATCHES: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     /// The worker sleeps here.
     work: Condvar,
-    /// Flushes and shutdowns sleep here.
+    /// Flushes, shutdowns and callers that wait for room sleep here.
     progress: Condvar,
     most_records: usize,
     most_bytes: usize,
+    overflow: Overflow,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug)]
@@ -41,6 +50,8 @@ struct State {
     held_records: usize,
     held_bytes: usize,
     generations: Generations,
+    /// The records in here that somebody awaits, by their address: whatever becomes of a client, they are told.
+    awaited: HashMap<usize, Meta>,
     worker: Worker,
     closed: bool,
     stop_by: Option<Instant>,
@@ -54,7 +65,7 @@ enum Worker {
     Busy,
     /// Asleep; a record wakes it.
     AwaitsRecords,
-    /// Asleep; only a call for attention wakes it, since its transport has no room.
+    /// Asleep; only a call for attention wakes it, since its client has no room.
     AwaitsRoom,
     /// To be woken, or not to fall asleep: something besides a record has come up.
     Called,
@@ -68,8 +79,22 @@ pub(crate) enum Order {
     StopBy(Instant),
 }
 
+/// What a push did besides.
+#[derive(Debug, Default)]
+pub(crate) struct Pushed {
+    /// Records that made room for this one; they have been counted.
+    pub(crate) evicted: Vec<Batch>,
+}
+
+/// A record that was not taken, given back.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) meta: Meta,
+    pub(crate) reason: DropReason,
+}
+
 impl Queue {
-    pub(crate) fn new(most_records: usize, most_bytes: usize) -> Queue {
+    pub(crate) fn new(most_records: usize, most_bytes: usize, overflow: Overflow, counters: Arc<Counters>) -> Queue {
         let state = State {
             open: Batch::default(),
             sealed: VecDeque::new(),
@@ -77,12 +102,21 @@ impl Queue {
             held_records: 0,
             held_bytes: 0,
             generations: Generations::default(),
+            awaited: HashMap::new(),
             worker: Worker::Busy,
             closed: false,
             stop_by: None,
             abandoned: None,
         };
-        Queue { state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new(), most_records, most_bytes }
+        Queue {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            most_records,
+            most_bytes,
+            overflow,
+            counters,
+        }
     }
 
     /// The largest payload that fits at all.
@@ -90,29 +124,41 @@ impl Queue {
         self.most_bytes
     }
 
+    /// How much a client may have at once: the rest waits here, where it can make room for newer records.
+    pub(crate) fn window(&self) -> (usize, usize) {
+        (self.most_records.div_ceil(2), self.most_bytes.div_ceil(2))
+    }
+
     // ---- the application's side -------------------------------------------------------------------------------
 
-    /// Takes a copy of one payload, or refuses it; never waits for anything but the lock.
-    ///
-    /// `submitted` runs under the lock, before the record can have an outcome.
-    pub(crate) fn push(&self, payload: &[u8], meta: Meta, submitted: impl FnOnce()) -> Result<(), DropReason> {
+    /// Takes a copy of one payload, or refuses it, and counts that. Waits for nothing but the lock, unless the
+    /// overflow policy is to wait for room.
+    pub(crate) fn push(&self, payload: &[u8], meta: Meta) -> Result<Pushed, Refused> {
         let mut state = self.state.lock();
-        submitted();
-        if state.closed {
-            return Err(DropReason::Closed);
-        }
-        if payload.len() > self.most_bytes {
-            return Err(DropReason::Oversize);
-        }
-        if state.held_records >= self.most_records || state.held_bytes > self.most_bytes - payload.len() {
-            return Err(DropReason::QueueFull);
+        let mut pushed = Pushed::default();
+        let refused = if payload.len() > self.most_bytes {
+            // Nothing could make room for it.
+            Some(if state.closed { DropReason::Closed } else { DropReason::Oversize })
+        } else {
+            self.make_room(&mut state, payload.len(), meta.severity.level(), &mut pushed).err()
+        };
+        self.counters.submitted();
+        if let Some(reason) = refused {
+            self.counters.dropped(reason, 1);
+            return Err(Refused { meta, reason });
         }
         state.held_records += 1;
         state.held_bytes += payload.len();
         let generation = state.generations.enter();
-        if !state.open.takes(payload.len(), generation) {
+        let most = ((self.most_records / BATCHES).max(1), self.most_bytes / BATCHES);
+        if !state.open.takes(payload.len(), generation, most) {
             state.seal();
             state.open.start(generation);
+        }
+        if let Some(tracked) = &meta.tracked
+            && tracked.awaited
+        {
+            state.awaited.insert(address(tracked), meta.clone());
         }
         state.open.push(payload, meta);
         if state.worker == Worker::AwaitsRecords {
@@ -120,7 +166,60 @@ impl Queue {
             drop(state);
             self.work.notify_one();
         }
-        Ok(())
+        Ok(pushed)
+    }
+
+    /// Sees to it that a record of this length fits, by the overflow policy.
+    fn make_room(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        length: usize,
+        level: Level,
+        pushed: &mut Pushed,
+    ) -> Result<(), DropReason> {
+        if let Overflow::DropBelow(least) = self.overflow
+            && !state.closed
+            // `log` orders levels by verbosity: what is greater is less severe.
+            && level > least
+            && self.is_three_quarters_full(state)
+        {
+            return Err(DropReason::QueueFull);
+        }
+        let deadline = match self.overflow {
+            Overflow::BlockFor(timeout) => Some(deadline::after(timeout)),
+            _ => None,
+        };
+        while !state.closed && !self.fits(state, length) {
+            match self.overflow {
+                Overflow::Block => self.progress.wait(state),
+                Overflow::BlockFor(_) => {
+                    let timed_out = deadline.is_none_or(|by| self.progress.wait_until(state, by).timed_out());
+                    if timed_out && !state.closed && !self.fits(state, length) {
+                        return Err(DropReason::QueueFull);
+                    }
+                }
+                Overflow::DropOldest => match state.evict() {
+                    Some(batch) => {
+                        self.counters.dropped(DropReason::QueueFull, batch.len() as u64);
+                        pushed.evicted.push(batch);
+                        self.progress.notify_all();
+                    }
+                    // All is with the client: there is no older record to give up.
+                    None => return Err(DropReason::QueueFull),
+                },
+                _ => return Err(DropReason::QueueFull),
+            }
+        }
+        if state.closed { Err(DropReason::Closed) } else { Ok(()) }
+    }
+
+    fn fits(&self, state: &State, length: usize) -> bool {
+        state.held_records < self.most_records && state.held_bytes <= self.most_bytes - length
+    }
+
+    fn is_three_quarters_full(&self, state: &State) -> bool {
+        let full = |held: usize, most: usize| held >= most - most / 4;
+        full(state.held_records, self.most_records) || full(state.held_bytes, self.most_bytes)
     }
 
     /// Waits until every record pushed before has an outcome; false if the deadline came first.
@@ -143,7 +242,9 @@ impl Queue {
         state.closed = true;
         state.stop_by = Some(state.stop_by.map_or(deadline, |earlier| earlier.min(deadline)));
         state.call_worker();
+        drop(state);
         self.work.notify_one();
+        self.progress.notify_all();
     }
 
     /// Waits until the worker has ended; the number of records it left without an outcome.
@@ -165,15 +266,7 @@ impl Queue {
 
     /// The oldest batch that waits.
     pub(crate) fn take(&self) -> Option<Batch> {
-        let mut state = self.state.lock();
-        if let Some(batch) = state.sealed.pop_front() {
-            return Some(batch);
-        }
-        if state.open.is_empty() {
-            return None;
-        }
-        let next = state.spares.pop().unwrap_or_default();
-        Some(std::mem::replace(&mut state.open, next))
+        self.state.lock().take_oldest()
     }
 
     /// Keeps the buffers of a batch whose records have all been handed over.
@@ -204,49 +297,97 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Gives back the room of records that have their outcome, and runs `count` on the same side of
-    /// [`abandon`](Queue::abandon): after it, nothing is counted twice.
-    pub(crate) fn settle(&self, settled: &[Settled], count: impl FnOnce()) {
+    /// Counts outcomes and gives their room back; false, and nothing counted, once the records have been abandoned.
+    pub(crate) fn settle(&self, settled: &Settled) -> bool {
         let mut state = self.state.lock();
         if state.abandoned.is_some() {
-            return;
+            return false;
         }
-        count();
-        for part in settled {
+        self.counters.delivered(settled.delivered);
+        self.counters.failed(settled.failed);
+        for part in &settled.parts {
             state.held_records -= part.records;
             state.held_bytes -= part.bytes;
             state.generations.leave(part.generation, part.records as u64);
         }
+        for tracked in &settled.awaited {
+            state.awaited.remove(&address(tracked));
+        }
         drop(state);
         self.progress.notify_all();
+        true
     }
 
-    /// Ends the queue's life with whatever is unsettled, once: `count` gets the number of those records.
-    pub(crate) fn abandon(&self, count: impl FnOnce(u64)) {
+    /// Takes out the awaited records that a client had which is no more.
+    pub(crate) fn take_handed_over(&self) -> Vec<Meta> {
+        let mut state = self.state.lock();
+        let is_handed_over = |meta: &Meta| meta.tracked.as_ref().is_some_and(|tracked| tracked.is_handed_over());
+        let addresses: Vec<usize> =
+            state.awaited.iter().filter(|(_, meta)| is_handed_over(meta)).map(|(address, _)| *address).collect();
+        addresses.iter().filter_map(|address| state.awaited.remove(address)).collect()
+    }
+
+    /// Ends the queue's life, once, and counts what is unsettled as dropped by the shutdown.
+    pub(crate) fn abandon(&self) -> Abandoned {
         let mut state = self.state.lock();
         if state.abandoned.is_some() {
-            return;
+            return Abandoned::default();
         }
-        let left = state.held_records as u64;
-        count(left);
+        let left = state.held_records;
+        self.counters.dropped(DropReason::Shutdown, left as u64);
         state.closed = true;
-        state.abandoned = Some(left);
+        state.abandoned = Some(left as u64);
         state.held_records = 0;
         state.held_bytes = 0;
         state.generations.clear();
-        let waiting = (std::mem::take(&mut state.open), std::mem::take(&mut state.sealed));
+        let mut waiting: Vec<Batch> = std::mem::take(&mut state.sealed).into();
+        waiting.push(std::mem::take(&mut state.open));
+        let awaited = std::mem::take(&mut state.awaited).into_values().collect();
         drop(state);
-        drop(waiting);
         self.progress.notify_all();
+        let with_client = left - waiting.iter().map(Batch::len).sum::<usize>();
+        Abandoned { waiting, awaited, with_client }
     }
 }
 
-/// Records of one generation that have their outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What was unsettled at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Abandoned {
+    pub(crate) waiting: Vec<Batch>,
+    /// All that somebody awaits, in the waiting batches or with a client.
+    pub(crate) awaited: Vec<Meta>,
+    /// How many a client has, or the worker's own hands.
+    pub(crate) with_client: usize,
+}
+
+/// Records that have their outcome.
+#[derive(Debug, Default)]
 pub(crate) struct Settled {
+    pub(crate) delivered: u64,
+    pub(crate) failed: u64,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) awaited: Vec<Arc<Tracked>>,
+}
+
+/// Some of them, of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
     pub(crate) generation: Generation,
     pub(crate) records: usize,
     pub(crate) bytes: usize,
+}
+
+impl Settled {
+    /// Adds one record's room.
+    pub(crate) fn add(&mut self, generation: Generation, bytes: usize) {
+        match self.parts.last_mut() {
+            Some(last) if last.generation == generation => {
+                last.records += 1;
+                last.bytes += bytes;
+            }
+            _ => self.parts.push(Part { generation, records: 1, bytes }),
+        }
+    }
 }
 
 impl State {
@@ -256,6 +397,25 @@ impl State {
             let full = std::mem::replace(&mut self.open, next);
             self.sealed.push_back(full);
         }
+    }
+
+    fn take_oldest(&mut self) -> Option<Batch> {
+        if self.sealed.is_empty() {
+            self.seal();
+        }
+        self.sealed.pop_front()
+    }
+
+    /// Takes the oldest waiting batch out for good.
+    fn evict(&mut self) -> Option<Batch> {
+        let batch = self.take_oldest()?;
+        self.held_records -= batch.len();
+        self.held_bytes -= batch.bytes();
+        self.generations.leave(batch.generation(), batch.len() as u64);
+        for tracked in batch.tracked() {
+            self.awaited.remove(&address(tracked));
+        }
+        Some(batch)
     }
 
     fn call_worker(&mut self) {
@@ -269,4 +429,9 @@ impl State {
             Some(deadline) => Order::StopBy(deadline),
         }
     }
+}
+
+/// What tells one tracked record from another while both are in the queue.
+fn address(tracked: &Arc<Tracked>) -> usize {
+    Arc::as_ptr(tracked).addr()
 }

@@ -8,11 +8,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Ack, Batch, Call, Choice, Client, Failure, Outcome};
 use crate::config::Transport;
+use crate::delivery::DeliveryErrorKind;
 use crate::error::StartupError;
-use crate::queue::Generation;
+use crate::queue::{Generation, Meta};
 
 /// Where it says that records are.
-const ACK: Ack = Ack { partition: 0, offset: None };
+const ACK: Ack = Ack { partition: 3, offset: Some(42) };
 
 /// What the client does with the records it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Script {
 
 struct Fake {
     script: Script,
-    held: VecDeque<(Generation, usize)>,
+    held: VecDeque<(Generation, Meta, Vec<u8>)>,
 }
 
 impl Fake {
@@ -136,8 +137,8 @@ impl Client for Fake {
 
     fn submit(&mut self, batch: &mut Batch) {
         let generation = batch.generation();
-        while let Some((payload, _)) = batch.pop() {
-            self.held.push_back((generation, payload.len()));
+        while let Some((payload, meta)) = batch.pop() {
+            self.held.push_back((generation, meta, payload.to_vec()));
             self.script.change(|state| state.taken.push(payload.to_vec()));
             assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
         }
@@ -150,16 +151,21 @@ impl Client for Fake {
         assert!(self.mode() != Mode::PanicInPoll || self.held.is_empty(), "as scripted, in poll");
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
-            let (generation, bytes) = self.held.remove(place).unwrap();
-            outcomes.push(Outcome { generation, bytes, result: Ok(ACK) });
+            let (generation, meta, payload) = self.held.remove(place).unwrap();
+            outcomes.push(Outcome { generation, bytes: payload.len(), meta, result: Ok(ACK) });
         }
-        let result = match self.mode() {
-            Mode::Deliver => Ok(ACK),
-            Mode::Fail => Err(Failure { cause: "as scripted".into() }),
+        let delivers = match self.mode() {
+            Mode::Deliver => true,
+            Mode::Fail => false,
             _ => return,
         };
-        let all = self.held.drain(..);
-        outcomes.extend(all.map(|(generation, bytes)| Outcome { generation, bytes, result: result.clone() }));
+        outcomes.extend(self.held.drain(..).map(|(generation, meta, payload)| {
+            let bytes = payload.len();
+            let (kind, cause) = (DeliveryErrorKind::Rejected, "as scripted".into());
+            let result =
+                if delivers { Ok(ACK) } else { Err(Failure { kind, possibly_delivered: false, cause, payload }) };
+            Outcome { generation, bytes, meta, result }
+        }));
     }
 
     fn patience(&self) -> Duration {

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Transport};
+use crate::delivery::DeliveryErrorKind;
 use crate::error::{LoggerDependencyError, LoggerError, Missing, StartupError, StartupErrorKind};
-use crate::queue::{Batch, Generation};
+use crate::queue::{Batch, Generation, Meta};
 use crate::status::Health;
 
 /// A client that carries records to the brokers.
@@ -41,10 +42,11 @@ pub(crate) trait Client: Send {
 }
 
 /// What became of one record that a client took.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) generation: Generation,
     pub(crate) bytes: usize,
+    pub(crate) meta: Meta,
     pub(crate) result: Result<Ack, Failure>,
 }
 
@@ -56,10 +58,24 @@ pub(crate) struct Ack {
     pub(crate) offset: Option<i64>,
 }
 
-/// Why a record was not delivered, in words for [`Status`](crate::Status).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a record was not delivered.
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
+    pub(crate) kind: DeliveryErrorKind,
+    /// Sent, without an answer.
+    pub(crate) possibly_delivered: bool,
+    /// In words, for [`Status`](crate::Status) too.
     pub(crate) cause: Arc<str>,
+    /// Given back where the record is tracked.
+    pub(crate) payload: Vec<u8>,
+}
+
+#[cfg(any(feature = "async", feature = "sync"))]
+impl Failure {
+    fn rejected(cause: impl Into<Arc<str>>) -> Failure {
+        let kind = DeliveryErrorKind::Rejected;
+        Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new() }
+    }
 }
 
 /// Calls the worker when a client's own thread has something to say.
@@ -120,7 +136,8 @@ fn timed_out(topic: &str, timeout: Duration, heard: Option<String>) -> Failure {
     let heard = heard.unwrap_or_else(|| "no broker took it".into());
     let timeout = timeout.as_millis();
     let cause = format!("topic {topic}: {timeout} ms passed without an acknowledgement; the last thing heard: {heard}");
-    Failure { cause: cause.into() }
+    let kind = DeliveryErrorKind::TimedOut;
+    Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new() }
 }
 
 /// Nobody answered within `waited`; `last_error` is the last thing that the client said, if it said anything.

@@ -24,8 +24,8 @@ pub(super) struct Context {
 pub(super) struct Report {
     pub(super) ticket: usize,
     pub(super) result: Result<Ack, KafkaError>,
-    /// The payload, where the message can go to another producer.
-    pub(super) payload: Option<Vec<u8>>,
+    /// The payload of a message that was not delivered.
+    pub(super) payload: Vec<u8>,
 }
 
 impl Context {
@@ -96,11 +96,11 @@ impl ProducerContext for Context {
             Ok(message) => {
                 let offset = Some(message.offset()).filter(|offset| *offset >= 0);
                 let ack = Ack { partition: message.partition(), offset };
-                Report { ticket, result: Ok(ack), payload: None }
+                Report { ticket, result: Ok(ack), payload: Vec::new() }
             }
             Err((error, message)) => {
                 // An empty payload comes back as none.
-                let payload = is_the_producers(error).then(|| message.payload().unwrap_or_default().to_vec());
+                let payload = message.payload().unwrap_or_default().to_vec();
                 Report { ticket, result: Err(error.clone()), payload }
             }
         };
@@ -109,7 +109,7 @@ impl ProducerContext for Context {
 }
 
 /// Whether an error is the producer's and none of the message's: then another producer can deliver it.
-fn is_the_producers(error: &KafkaError) -> bool {
+pub(super) fn is_the_producers(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

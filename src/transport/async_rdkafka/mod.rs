@@ -86,8 +86,15 @@ struct Held {
 }
 
 impl Held {
-    fn outcome(&self, result: Result<Ack, Failure>) -> Outcome {
-        Outcome { generation: self.generation, bytes: self.bytes, result }
+    fn delivered(self, ack: Ack) -> Outcome {
+        Outcome { generation: self.generation, bytes: self.bytes, meta: self.meta, result: Ok(ack) }
+    }
+
+    /// The payload goes with the failure where somebody wants to hear of the record.
+    fn failed(self, failure: Failure, payload: Vec<u8>) -> Outcome {
+        let payload = if self.meta.tracked.is_some() { payload } else { Vec::new() };
+        let result = Err(Failure { payload, ..failure });
+        Outcome { generation: self.generation, bytes: self.bytes, meta: self.meta, result }
     }
 }
 
@@ -161,12 +168,11 @@ impl Client for AsyncClient {
                 Sent::NoRoom => return,
                 Sent::Refused(_) => {}
             }
-            let bytes = payload.len();
-            let Some((_, meta)) = batch.pop() else { return };
-            let held = Held { order: self.next_order, generation, bytes, meta };
+            let Some((payload, meta)) = batch.pop() else { return };
+            let held = Held { order: self.next_order, generation, bytes: payload.len(), meta };
             self.next_order += 1;
             match sent {
-                Sent::Refused(failure) => self.refused.push(held.outcome(Err(failure))),
+                Sent::Refused(failure) => self.refused.push(held.failed(failure, payload.to_vec())),
                 _ => {
                     self.held.insert(held);
                 }
@@ -248,17 +254,20 @@ impl AsyncClient {
 
     fn conclude(&mut self, report: Report, outcomes: &mut Vec<Outcome>) {
         let Some(held) = self.held.try_remove(report.ticket) else { return };
-        match (report.result, report.payload) {
-            (Ok(ack), _) => {
+        match report.result {
+            Ok(ack) => {
                 self.replace.reset();
-                outcomes.push(held.outcome(Ok(ack)));
+                outcomes.push(held.delivered(ack));
             }
-            (Err(_), Some(payload)) if self.draining || self.producer.client().fatal_error().is_some() => {
-                self.recovered.push((held, payload));
+            Err(error)
+                if context::is_the_producers(&error)
+                    && (self.draining || self.producer.client().fatal_error().is_some()) =>
+            {
+                self.recovered.push((held, report.payload));
             }
-            (Err(error), _) => {
+            Err(error) => {
                 let failure = self.failure(&error);
-                outcomes.push(held.outcome(Err(failure)));
+                outcomes.push(held.failed(failure, report.payload));
             }
         }
     }
@@ -267,25 +276,26 @@ impl AsyncClient {
         let topic = &self.route.topic;
         match error {
             KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(),
-            KafkaError::MessageProduction(code) => Failure { cause: format!("topic {topic}: {code}").into() },
-            error => Failure { cause: format!("topic {topic}: {error}").into() },
+            KafkaError::MessageProduction(code) => Failure::rejected(format!("topic {topic}: {code}")),
+            error => Failure::rejected(format!("topic {topic}: {error}")),
         }
     }
 
     fn timed_out(&self) -> Failure {
-        super::timed_out(&self.route.topic, self.delivery_timeout, self.health.last_heard())
+        let failure = super::timed_out(&self.route.topic, self.delivery_timeout, self.health.last_heard());
+        // librdkafka knows whether it was ever sent, and this binding does not say.
+        Failure { possibly_delivered: true, ..failure }
     }
 
     /// Gives up the recovered records whose delivery timeout has passed meanwhile.
     fn expire(&mut self, outcomes: &mut Vec<Outcome>) {
         let failure = self.timed_out();
-        self.recovered.retain(|(held, _)| {
-            let expired = held.meta.called.elapsed() >= self.delivery_timeout;
-            if expired {
-                outcomes.push(held.outcome(Err(failure.clone())));
-            }
-            !expired
-        });
+        let timeout = self.delivery_timeout;
+        let recovered = std::mem::take(&mut self.recovered);
+        let (expired, kept): (Vec<_>, Vec<_>) =
+            recovered.into_iter().partition(|(held, _)| held.meta.called.elapsed() >= timeout);
+        self.recovered = kept;
+        outcomes.extend(expired.into_iter().map(|(held, payload)| held.failed(failure.clone(), payload)));
     }
 
     /// Gives what the failed producer held to a new one, in order. The broker may have some of it already: across
@@ -305,7 +315,7 @@ impl AsyncClient {
                 Sent::Taken => {
                     self.held.insert(held);
                 }
-                Sent::Refused(failure) => outcomes.push(held.outcome(Err(failure))),
+                Sent::Refused(failure) => outcomes.push(held.failed(failure, payload)),
                 Sent::NoRoom => {
                     // One producer held all of them before, so this one has failed already: once more around.
                     self.recovered.push((held, payload));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use crate::delivery::DeliveryErrorKind;
 use crate::queue::{Generation, Meta};
 use crate::transport::{Ack, Failure, Outcome};
 
@@ -39,7 +40,7 @@ struct Loaded {
 
 impl Loaded {
     fn outcome(&self, result: Result<Ack, Failure>) -> Outcome {
-        Outcome { generation: self.generation, bytes: self.payload.len(), result }
+        Outcome { generation: self.generation, bytes: self.payload.len(), meta: self.meta.clone(), result }
     }
 }
 
@@ -136,8 +137,14 @@ impl Load {
         })
     }
 
+    /// The load is given up. A timed-out one may be in the topic if an attempt at it has begun.
     pub(super) fn failed(&self, failure: Failure) -> impl Iterator<Item = Outcome> {
-        self.records().iter().map(move |record| record.outcome(Err(failure.clone())))
+        let timed_out = failure.kind == DeliveryErrorKind::TimedOut;
+        let possibly_delivered = timed_out && self.partition.load(Ordering::Relaxed) != NONE_YET;
+        self.records().iter().zip(self.payloads()).map(move |(record, payload)| {
+            let payload = if record.meta.tracked.is_some() { payload.to_vec() } else { Vec::new() };
+            record.outcome(Err(Failure { possibly_delivered, payload, ..failure.clone() }))
+        })
     }
 
     fn records(&self) -> &[Loaded] {

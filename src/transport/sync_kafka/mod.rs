@@ -159,9 +159,9 @@ impl Client for SyncClient {
         while self.has_room() {
             let Some((payload, meta)) = batch.pop() else { return };
             if payload.len() > LARGEST_PAYLOAD {
-                let failure =
-                    failure(&self.settings.topic, &format!("a payload of {} bytes is too large", payload.len()));
-                self.refused.push(Outcome { generation, bytes: payload.len(), result: Err(failure) });
+                let words = format!("a payload of {} bytes is too large", payload.len());
+                let failure = Failure { payload: payload.to_vec(), ..failure(&self.settings.topic, &words) };
+                self.refused.push(Outcome { generation, bytes: payload.len(), meta, result: Err(failure) });
                 continue;
             }
             if !self.filling.takes(payload.len(), self.settings.batch_bytes) {
@@ -305,7 +305,7 @@ impl SyncClient {
 }
 
 fn failure(topic: &str, words: &str) -> Failure {
-    Failure { cause: format!("topic {topic}: {words}").into() }
+    Failure::rejected(format!("topic {topic}: {words}"))
 }
 
 #[cfg(test)]

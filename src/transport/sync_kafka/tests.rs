@@ -5,8 +5,9 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::config::Transport;
+use crate::config::{Overflow, Transport};
 use crate::queue::{Meta, Queue};
+use crate::severity::Severity;
 use crate::transport::Ack;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -39,9 +40,10 @@ fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'sta
 }
 
 fn batch(payloads: impl IntoIterator<Item = String>) -> Batch {
-    let queue = Queue::new(1_000_000, 1 << 30);
+    let queue = Queue::new(1_000_000, 1 << 30, Overflow::DropNewest, Arc::default());
     for payload in payloads {
-        queue.push(payload.as_bytes(), Meta { timestamp_ms: 0, called: Instant::now() }, || {}).unwrap();
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), tracked: None };
+        queue.push(payload.as_bytes(), meta).unwrap();
     }
     queue.take().unwrap()
 }

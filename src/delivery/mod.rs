@@ -1,9 +1,18 @@
 //! What became of the records: outcomes, counts, reports.
 
+mod delivered;
+mod error;
+mod losses;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+pub(crate) use self::delivered::Tracked;
+pub use self::delivered::{Delivered, Delivery};
+pub use self::error::{DeliveryError, DeliveryErrorKind, DropReason};
+pub(crate) use self::losses::{Callback, Losses};
 
 /// The counts of a logger, at one moment.
 ///
@@ -24,6 +33,9 @@ pub struct Stats {
     pub pending: u64,
     /// Extra fields left out of the payloads of records that were taken: repeats of an earlier one, or beyond the 1,024th.
     pub fields_left_out: u64,
+    /// Errors that the callback of `on_delivery_error` was not called for, because too many waited for it already, or
+    /// because the record was given up together with the client that had it.
+    pub callbacks_missed: u64,
 }
 
 /// Records dropped, by reason.
@@ -93,17 +105,6 @@ impl fmt::Display for FlushError {
 
 impl Error for FlushError {}
 
-/// Why a record goes no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DropReason {
-    QueueFull,
-    Oversize,
-    Recursive,
-    Closed,
-    Shutdown,
-    Format,
-}
-
 /// The running counts.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -112,6 +113,7 @@ pub(crate) struct Counters {
     failed: AtomicU64,
     dropped: [AtomicU64; 6],
     fields_left_out: AtomicU64,
+    callbacks_missed: AtomicU64,
 }
 
 impl Counters {
@@ -139,6 +141,10 @@ impl Counters {
         }
     }
 
+    pub(crate) fn callbacks_missed(&self, records: u64) {
+        self.callbacks_missed.fetch_add(records, Ordering::Relaxed);
+    }
+
     /// Reads the outcomes first, then what was submitted, and derives what is pending.
     pub(crate) fn read(&self) -> Stats {
         let dropped = |reason: DropReason| self.dropped[reason as usize].load(Ordering::Acquire);
@@ -160,6 +166,7 @@ impl Counters {
             dropped,
             pending: submitted.saturating_sub(delivered + failed + dropped.total()),
             fields_left_out: self.fields_left_out.load(Ordering::Relaxed),
+            callbacks_missed: self.callbacks_missed.load(Ordering::Relaxed),
         }
     }
 }

@@ -1,5 +1,9 @@
 //! The promises that hold whatever the client does: the whole road over the scriptable fake.
 
+mod awaited;
+mod losses;
+mod overflow;
+
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -224,9 +228,10 @@ fn a_client_that_panics_is_replaced_and_what_it_had_is_counted() {
 
 #[test]
 fn a_client_that_hangs_holds_up_neither_calls_nor_shutdown() {
-    let (logger, script) = logger(Config::default(), Mode::Hang);
+    let (logger, script) = logger(Config::default(), Mode::Hold);
     numbered(&logger, 0..10);
-    script.wait_taken(1);
+    script.wait_taken(10);
+    script.mode(Mode::Hang);
     let begun = Instant::now();
     let report = logger.shutdown(Duration::from_millis(100));
     assert!(begun.elapsed() < Duration::from_secs(5));

@@ -1,0 +1,142 @@
+//! Awaited deliveries: one record's outcome as a future.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::DeliveryError;
+
+/// Where a delivered record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// The record's offset in the partition; none with `Acks::None`, or when the broker does not say.
+    pub offset: Option<i64>,
+}
+
+/// The outcome of one record, to be awaited on any executor.
+///
+/// The record is in the queue before the call returns that gives this. Dropping it cancels nothing. It always
+/// resolves: at the latest when the delivery timeout has passed, or when the logger has been shut down.
+#[must_use = "the record is on its way; the future is for whoever wants to know how it went"]
+pub struct Delivered {
+    state: State,
+}
+
+enum State {
+    /// It never got on its way.
+    Known(Option<Box<DeliveryError>>),
+    OnItsWay(Arc<Tracked>),
+}
+
+impl Delivered {
+    pub(crate) fn failed(error: DeliveryError) -> Delivered {
+        Delivered { state: State::Known(Some(Box::new(error))) }
+    }
+
+    pub(crate) fn on_its_way(tracked: Arc<Tracked>) -> Delivered {
+        Delivered { state: State::OnItsWay(tracked) }
+    }
+}
+
+impl Future for Delivered {
+    type Output = Result<Delivery, DeliveryError>;
+
+    /// # Panics
+    ///
+    /// When polled after it was ready, as futures may.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.state {
+            State::Known(error) => Poll::Ready(Err(*error.take().expect("`Delivered` was polled after it was ready"))),
+            State::OnItsWay(tracked) => tracked.poll(context),
+        }
+    }
+}
+
+impl fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = match &self.state {
+            State::Known(_) => true,
+            State::OnItsWay(tracked) => matches!(*tracked.waiting.lock(), Waiting::Known(_)),
+        };
+        f.debug_struct("Delivered").field("known", &known).finish_non_exhaustive()
+    }
+}
+
+/// A record that somebody wants to hear of. The pipeline has one end, [`Delivered`] the other, if there is one.
+pub(crate) struct Tracked {
+    /// The record's target, where it has one.
+    pub(crate) target: Option<Box<str>>,
+    pub(crate) awaited: bool,
+    /// Whether a client has it.
+    handed_over: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+enum Waiting {
+    For(Option<Waker>),
+    Known(Box<Result<Delivery, DeliveryError>>),
+    Taken,
+}
+
+impl Tracked {
+    pub(crate) fn new(target: Option<&str>, awaited: bool) -> Tracked {
+        Tracked {
+            target: target.map(Box::from),
+            awaited,
+            handed_over: AtomicBool::new(false),
+            waiting: Mutex::new(Waiting::For(None)),
+        }
+    }
+
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Makes the outcome known, once: what comes later is not heard.
+    pub(crate) fn resolve(&self, outcome: Result<Delivery, DeliveryError>) {
+        if !self.awaited {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        let Waiting::For(waker) = &mut *waiting else { return };
+        let waker = waker.take();
+        *waiting = Waiting::Known(Box::new(outcome));
+        drop(waiting);
+        // Somebody else's code: under no lock.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<Delivery, DeliveryError>> {
+        let mut waiting = self.waiting.lock();
+        match std::mem::replace(&mut *waiting, Waiting::Taken) {
+            Waiting::Known(outcome) => Poll::Ready(*outcome),
+            Waiting::For(_) => {
+                *waiting = Waiting::For(Some(context.waker().clone()));
+                Poll::Pending
+            }
+            Waiting::Taken => panic!("`Delivered` was polled after it was ready"),
+        }
+    }
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracked").field("target", &self.target).field("awaited", &self.awaited).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! Who is told of a record that did not arrive: whoever awaits it, and the callback of `on_delivery_error`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::{io, thread};
+
+use super::{Counters, Delivery, DeliveryError, DeliveryErrorKind, DropReason};
+use crate::queue::Meta;
+use crate::recursion;
+use crate::transport::{Ack, Failure};
+
+/// Errors that wait for a slow callback; what comes while so many wait is counted in `callbacks_missed`.
+const MOST_WAITING: usize = 1_024;
+
+/// The user's callback.
+pub(crate) type Callback = Arc<dyn Fn(&DeliveryError) + Send + Sync>;
+
+/// Tells of the records of one logger.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    topic: Arc<str>,
+    callbacks: Option<SyncSender<DeliveryError>>,
+    counters: Arc<Counters>,
+}
+
+impl Losses {
+    /// Starts the callback's thread, if there is a callback. The thread ends when all who can tell of a loss have.
+    pub(crate) fn new(topic: &str, callback: Option<Callback>, counters: Arc<Counters>) -> io::Result<Losses> {
+        let callbacks = callback.map(start).transpose()?;
+        Ok(Losses { topic: topic.into(), callbacks, counters })
+    }
+
+    /// Whether every record must be tracked, and not the awaited ones alone.
+    pub(crate) fn tracks_all(&self) -> bool {
+        self.callbacks.is_some()
+    }
+
+    pub(crate) fn delivered(&self, meta: &Meta, ack: Ack) {
+        if let Some(tracked) = &meta.tracked {
+            let topic = Arc::clone(&self.topic);
+            tracked.resolve(Ok(Delivery { topic, partition: ack.partition, offset: ack.offset }));
+        }
+    }
+
+    pub(crate) fn failed(&self, meta: &Meta, failure: Failure) {
+        let Failure { kind, possibly_delivered, cause, payload } = failure;
+        self.tell(meta, |error| DeliveryError { kind, possibly_delivered, cause, payload, ..error });
+    }
+
+    pub(crate) fn dropped(&self, meta: &Meta, payload: &[u8], reason: DropReason) {
+        self.tell(meta, |error| DeliveryError { payload: payload.to_vec(), ..error.because(reason) });
+    }
+
+    /// Given up while a client had it, and its payload with it: only who awaits it is told.
+    pub(crate) fn given_up(&self, meta: &Meta, kind: DeliveryErrorKind, cause: &str) {
+        if let Some(tracked) = &meta.tracked {
+            let cause = cause.into();
+            tracked.resolve(Err(DeliveryError { kind, possibly_delivered: true, cause, ..self.error(meta) }));
+        }
+    }
+
+    /// Emitted on a thread of ours. Not told to the callback, which runs on such a thread: what it logs would call it.
+    pub(crate) fn recursive(&self, meta: &Meta) {
+        if let Some(tracked) = &meta.tracked {
+            tracked.resolve(Err(self.error(meta).because(DropReason::Recursive)));
+        }
+    }
+
+    /// The callback cannot be called for so many records: a client has their payloads, and is no more.
+    pub(crate) fn missed(&self, records: usize) {
+        if self.callbacks.is_some() {
+            self.counters.callbacks_missed(records as u64);
+        }
+    }
+
+    fn tell(&self, meta: &Meta, fill: impl FnOnce(DeliveryError) -> DeliveryError) {
+        let Some(tracked) = &meta.tracked else { return };
+        let error = fill(self.error(meta));
+        if let Some(callbacks) = &self.callbacks {
+            match callbacks.try_send(error.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.counters.callbacks_missed(1),
+            }
+        }
+        tracked.resolve(Err(error));
+    }
+
+    fn error(&self, meta: &Meta) -> DeliveryError {
+        DeliveryError {
+            kind: DeliveryErrorKind::Rejected,
+            possibly_delivered: false,
+            topic: Arc::clone(&self.topic),
+            level: meta.severity.level(),
+            target: meta.tracked.as_ref().and_then(|tracked| tracked.target.clone()),
+            payload: Vec::new(),
+            cause: "".into(),
+        }
+    }
+}
+
+impl DeliveryError {
+    fn because(self, reason: DropReason) -> DeliveryError {
+        DeliveryError { kind: reason.kind(), cause: reason.words().into(), ..self }
+    }
+}
+
+fn start(callback: Callback) -> io::Result<SyncSender<DeliveryError>> {
+    let (sender, errors) = sync_channel(MOST_WAITING);
+    thread::Builder::new().name("kafka_log-errors".into()).spawn(move || run(&callback, &errors))?;
+    Ok(sender)
+}
+
+fn run(callback: &Callback, errors: &Receiver<DeliveryError>) {
+    let _ours = recursion::enter();
+    while let Ok(error) = errors.recv() {
+        // A callback that panics has had its call; the next error gets another.
+        let _ = catch_unwind(AssertUnwindSafe(|| callback(&error)));
+    }
+}
