@@ -8,7 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod awaited;
 mod exit;
+mod overflow;
 mod records;
 mod restarts;
 mod startup;

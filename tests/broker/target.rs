@@ -10,7 +10,7 @@ use rdkafka::producer::DefaultProducerContext;
 use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
-use crate::{Case, exit, records, restarts, startup, topics};
+use crate::{Case, awaited, exit, overflow, records, restarts, startup, topics};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -68,6 +68,20 @@ impl Target {
             ("the_quickstart_runs_on_this_broker", records::quickstart),
             ("a_topic_that_appears_later_gets_its_records", topics::appears_later),
             ("a_record_over_the_brokers_limit_fails_alone", topics::over_the_limit),
+            ("an_awaited_delivery_is_where_it_says", awaited::resolves_to_where_the_record_is),
+            (
+                "a_refused_record_is_told_with_its_payload",
+                awaited::a_record_the_broker_refuses_is_told_with_its_payload,
+            ),
+            (
+                "a_frozen_broker_resolves_what_is_awaited_at_the_shutdown",
+                awaited::a_frozen_broker_resolves_them_at_the_shutdown,
+            ),
+            ("drop_newest_is_exact", overflow::drop_newest),
+            ("drop_oldest_is_exact", overflow::drop_oldest),
+            ("drop_below_is_exact", overflow::drop_below),
+            ("block_loses_nothing", overflow::block),
+            ("block_for_is_exact", overflow::block_for),
             ("a_return_from_main_without_a_guard_delivers_all", exit::return_from_main),
             ("process_exit_delivers_all", exit::process_exit),
             ("a_broker_that_freezes_loses_nothing", restarts::frozen),

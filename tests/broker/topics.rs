@@ -47,7 +47,7 @@ pub(crate) fn over_the_limit(target: &Target) {
 }
 
 /// Text that no codec makes much smaller: the output of xorshift64 as hexadecimal digits.
-fn incompressible(bytes: usize) -> String {
+pub(crate) fn incompressible(bytes: usize) -> String {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {

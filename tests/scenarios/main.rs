@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod awaited;
 mod broker;
 mod child;
 mod direct;
@@ -26,6 +27,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let scenarios = [
+        awaited::scenarios(),
         direct::scenarios(),
         exit::scenarios(),
         init::scenarios(),
