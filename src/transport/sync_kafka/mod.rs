@@ -288,7 +288,6 @@ impl SyncClient {
         } else {
             return;
         };
-        self.pause.end();
         self.under_way = Some(UnderWay { load, waits, give_up: deadline::after(waits) });
         match self.caller() {
             Ok(caller) => caller.post(job),
