@@ -1,5 +1,6 @@
 //! What `init` and `build` can say.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -119,24 +120,41 @@ impl Error for LoggerDependencyError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoggerConfigError {
-    option: &'static str,
+    option: Cow<'static, str>,
+    /// Where the option stands, if not in the program.
+    place: Option<String>,
     problem: String,
 }
 
 impl LoggerConfigError {
     pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> LoggerConfigError {
-        LoggerConfigError { option, problem: problem.into() }
+        LoggerConfigError { option: option.into(), place: None, problem: problem.into() }
     }
 
-    /// The option's name, as its setter is called.
-    pub fn option(&self) -> &'static str {
-        self.option
+    /// A problem of a file, or of a line in it.
+    pub(crate) fn in_file(place: String, problem: impl Into<String>) -> LoggerConfigError {
+        LoggerConfigError { option: "from_path".into(), place: Some(place), problem: problem.into() }
+    }
+
+    /// A problem of an environment variable.
+    pub(crate) fn in_variable(name: String, problem: impl Into<String>) -> LoggerConfigError {
+        let place = Some(format!("environment variable `{name}`"));
+        LoggerConfigError { option: name.into(), place, problem: problem.into() }
+    }
+
+    /// The option's name, as its setter is called; the variable's name for one of the environment, and `from_path` for
+    /// what is wrong with a file.
+    pub fn option(&self) -> &str {
+        &self.option
     }
 }
 
 impl fmt::Display for LoggerConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "option `{}`: {}", self.option, self.problem)
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.problem),
+            None => write!(f, "option `{}`: {}", self.option, self.problem),
+        }
     }
 }
 

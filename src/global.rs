@@ -53,6 +53,15 @@ pub fn init(config: Config) -> Result<Guard, LoggerError> {
     Ok(Guard { logger: logger.clone() })
 }
 
+/// As [`init`], with the configuration of [`Config::from_env`].
+///
+/// # Errors
+///
+/// Those of [`Config::from_env`] and of [`init`].
+pub fn init_from_env() -> Result<Guard, LoggerError> {
+    init(Config::from_env()?)
+}
+
 /// Waits until every record logged before has its outcome, `timeout` at most; `Ok` before [`init`].
 ///
 /// # Errors

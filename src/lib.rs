@@ -21,12 +21,12 @@ mod status;
 mod transport;
 mod worker;
 
-pub use crate::config::{Config, IntoBootstrapServers, Overflow, Startup, Transport};
+pub use crate::config::{Acks, Compression, Config, IntoBootstrapServers, Overflow, Startup, Transport};
 pub use crate::delivery::{
     Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,
 };
 pub use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, StartupError, StartupErrorKind};
-pub use crate::global::{Guard, flush, init, shutdown, stats};
+pub use crate::global::{Guard, flush, init, init_from_env, shutdown, stats};
 pub use crate::logger::KafkaLogger;
 pub use crate::status::{State, Status};
 

@@ -1,31 +1,34 @@
 //! What the user can decide.
 
+mod delivery;
+mod env;
+mod file;
+mod options;
 mod servers;
+mod table;
 mod validate;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use log::{Level, LevelFilter};
+use log::LevelFilter;
 
+pub(crate) use self::delivery::{ClientOptions, DeliverySettings};
+pub use self::options::{Acks, Compression, Overflow, Startup, Transport};
 pub use self::servers::IntoBootstrapServers;
+pub(crate) use self::validate::millis as check_millis;
 use crate::delivery::{Callback, DeliveryError};
 use crate::error::LoggerConfigError;
 
 /// Everything a logger needs to know, with bare setters that take and return it.
 ///
-/// | option | type | default | meaning |
-/// |---|---|---|---|
-/// | bootstrap servers | `host:port`, one or more | `localhost:9092` | where to find the cluster |
-/// | topic | name | `logs` | where every record goes |
-/// | [`transport`](Config::transport) | [`Transport`] | `Auto` | which client carries the records |
-/// | [`logger_name`](Config::logger_name) | text | the record's target | the payload's `"logger"` |
-/// | [`level`](Config::level) | `LevelFilter` | `Info` | records below it are not taken |
-/// | [`use_json`](Config::use_json) | `bool` | `true` | JSON, or a readable text line |
-/// | [`queue_records`](Config::queue_records) | records | 100,000 | bound of what waits and is in flight |
-/// | [`queue_bytes`](Config::queue_bytes) | bytes of payload | 64 MiB | the same, in bytes |
-/// | [`startup`](Config::startup) | [`Startup`] | `Background` | whether `init` waits for a broker |
+/// An option that was set and that the client in use cannot honour is refused by [`build`](Config::build) and
+/// [`init`](crate::init), by its name; a default bends to the client. A configuration can also come from a file
+/// ([`from_path`](Config::from_path)), from the environment ([`from_env`](Config::from_env)) or, by
+/// `serde::Deserialize`, from any other source; keys that do not exist are refused by name.
+///
+#[doc = include_str!("options.md")]
 ///
 /// ```no_run
 /// # fn main() -> Result<(), kafka_log::LoggerError> {
@@ -114,7 +117,7 @@ impl Config {
 
     /// Bounds the records that wait and are in flight together. Default: 100,000.
     ///
-    /// What comes while the queue is full is dropped and counted in `dropped.queue_full`.
+    /// What comes while the queue is full follows [`overflow`](Config::overflow).
     pub fn queue_records(mut self, records: usize) -> Config {
         self.queue_records = records;
         self
@@ -125,6 +128,14 @@ impl Config {
     /// A single record larger than this is dropped and counted in `dropped.oversize`.
     pub fn queue_bytes(mut self, bytes: usize) -> Config {
         self.queue_bytes = bytes;
+        self
+    }
+
+    /// What happens to a record that finds the queue full. Default: [`Overflow::DropNewest`].
+    ///
+    /// Both clients honour it; what is dropped is counted in `dropped.queue_full`.
+    pub fn overflow(mut self, overflow: Overflow) -> Config {
+        self.overflow = overflow;
         self
     }
 
@@ -145,19 +156,15 @@ impl Config {
         self
     }
 
-    /// What happens to a record while the queue is full. Default: [`Overflow::DropNewest`].
-    pub fn overflow(mut self, overflow: Overflow) -> Config {
-        self.overflow = overflow;
-        self
-    }
-
     /// Refuses what cannot work, by the option's name.
     pub(crate) fn validate(&self) -> Result<(), LoggerConfigError> {
         validate::bootstrap_servers(&self.bootstrap_servers)?;
         validate::topic(&self.topic)?;
         validate::queue_records(self.queue_records)?;
         validate::queue_bytes(self.queue_bytes)?;
-        validate::startup(self.startup)
+        validate::startup(self.startup)?;
+        validate::overflow(self.overflow)?;
+        validate::delivery(&self.delivery)
     }
 }
 
@@ -168,28 +175,6 @@ impl Default for Config {
     }
 }
 
-/// Which client carries the records, among those compiled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Transport {
-    /// `Async` if that feature is compiled, else `Sync`.
-    Auto,
-    /// librdkafka, by the feature `async`.
-    Async,
-    /// Pure Rust, by the feature `sync`.
-    Sync,
-}
-
-/// Whether `init` and `build` wait for a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Startup {
-    /// Return at once; connect in the background and deliver when a broker appears.
-    Background,
-    /// Wait up to this long for a broker that knows the topic, and fail if there is none.
-    Check(Duration),
-}
-
 /// The callback, without a `Debug` form of its own.
 #[derive(Clone)]
 pub(crate) struct OnDeliveryError(pub(crate) Callback);
@@ -197,50 +182,5 @@ pub(crate) struct OnDeliveryError(pub(crate) Callback);
 impl fmt::Debug for OnDeliveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a callback")
-    }
-}
-
-/// What happens to a record while the queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// The record that comes is dropped. Calls never wait.
-    DropNewest,
-    /// The oldest records that wait are dropped, a batch at a time, and the one that comes is taken. Calls never wait.
-    DropOldest,
-    /// Records below this level are dropped once the queue is three quarters full; the others have the rest of it, and
-    /// are dropped when that is full too. Calls never wait.
-    DropBelow(Level),
-    /// The call waits for room, however long. It ends on a shutdown, and where the logger's own thread has died.
-    Block,
-    /// The call waits for room so long, and then the record that comes is dropped.
-    BlockFor(Duration),
-}
-
-/// How records are delivered.
-#[derive(Clone, Debug)]
-pub(crate) struct DeliverySettings {
-    /// How long the client may wait for a batch to grow: Kafka's own default since 4.0.
-    pub(crate) linger: Duration,
-    /// The largest batch, uncompressed: it stays under the brokers' default limit of 1,048,588 bytes.
-    pub(crate) batch_bytes: usize,
-    /// A record without an acknowledgement by then has failed: the Java client's default.
-    pub(crate) delivery_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    /// The first and the longest pause before another attempt.
-    pub(crate) retry_backoff: (Duration, Duration),
-}
-
-impl Default for DeliverySettings {
-    fn default() -> DeliverySettings {
-        DeliverySettings {
-            linger: Duration::from_millis(5),
-            batch_bytes: 1_000_000,
-            delivery_timeout: Duration::from_secs(120),
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(30),
-            retry_backoff: (Duration::from_millis(100), Duration::from_secs(1)),
-        }
     }
 }

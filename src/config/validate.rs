@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Startup;
+use super::{Acks, DeliverySettings, Overflow, Startup};
 use crate::error::LoggerConfigError;
 
 type Checked = Result<(), LoggerConfigError>;
@@ -78,6 +78,67 @@ pub(super) fn startup(startup: Startup) -> Checked {
     }
 }
 
+pub(super) fn overflow(overflow: Overflow) -> Checked {
+    match overflow {
+        Overflow::BlockFor(Duration::ZERO) => {
+            refuse("overflow", "a wait of no time is no wait: give BlockFor some milliseconds, or take DropNewest")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What no client can honour. What one cannot, its own module refuses.
+pub(super) fn delivery(delivery: &DeliverySettings) -> Checked {
+    // librdkafka counts milliseconds in 31 bits; its own bounds hold for `sync` too, which has none.
+    const LONGEST: u64 = i32::MAX as u64;
+    if delivery.client_id.chars().any(char::is_control) {
+        return refuse("client_id", "has a control character: give a name in plain text");
+    }
+    // The protocol counts it in 15 bits.
+    if delivery.client_id.len() > i16::MAX as usize {
+        return refuse("client_id", "is longer than 32767 bytes: give a short name");
+    }
+    let (shortest_pause, longest_pause) = delivery.retry_backoff;
+    for (option, value, least, most) in [
+        ("linger", delivery.linger, 0, 900_000),
+        ("delivery_timeout", delivery.delivery_timeout, 1, LONGEST),
+        ("connect_timeout", delivery.connect_timeout, 1, LONGEST),
+        ("request_timeout", delivery.request_timeout, 1, LONGEST),
+        ("retry_backoff", shortest_pause, 1, 300_000),
+        ("retry_backoff", longest_pause, 1, 300_000),
+    ] {
+        millis(option, value, least, most)?;
+    }
+    in_range("batch_bytes", delivery.batch_bytes, i32::MAX as usize)?;
+    if shortest_pause > longest_pause {
+        return refuse("retry_backoff", "has a first pause above the longest: give the shorter one first");
+    }
+    if delivery.linger() >= delivery.delivery_timeout {
+        let problem = format!(
+            "of {} ms leaves no time to deliver within the delivery_timeout of {} ms: it must be shorter",
+            delivery.linger().as_millis(),
+            delivery.delivery_timeout.as_millis()
+        );
+        return refuse("linger", problem);
+    }
+    if delivery.idempotence == Some(true) && delivery.acks != Acks::All {
+        return refuse(
+            "idempotence",
+            "needs the acknowledgement of all replicas: set acks to All, or idempotence to false",
+        );
+    }
+    Ok(())
+}
+
+/// Whether a duration, in whole milliseconds, is between two bounds.
+pub(crate) fn millis(option: &'static str, value: Duration, least: u64, most: u64) -> Checked {
+    if (u128::from(least)..=u128::from(most)).contains(&value.as_millis()) {
+        Ok(())
+    } else {
+        refuse(option, format!("is {value:?}: it must be from {least} ms to {most} ms"))
+    }
+}
+
 fn in_range(option: &'static str, value: usize, most: usize) -> Checked {
     if (1..=most).contains(&value) {
         Ok(())
@@ -92,6 +153,7 @@ fn refuse(option: &'static str, problem: impl Into<String>) -> Checked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::*;
 
     fn servers(list: &[&str]) -> Checked {
@@ -141,5 +203,31 @@ mod tests {
         assert!(queue_records(0).is_err() && queue_records(1 << 31).is_err() && queue_records(1).is_ok());
         assert!(queue_bytes(0).is_err() && queue_bytes(usize::MAX).is_err() && queue_bytes(1).is_ok());
         assert!(startup(Startup::Check(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn delivery_options_that_contradict_each_other_or_themselves_are_named() {
+        const MS: fn(u64) -> Duration = Duration::from_millis;
+        let config = Config::default;
+        for (config, option) in [
+            (config().idempotence(true).acks(Acks::None), "idempotence"),
+            (config().idempotence(true).acks(Acks::Leader), "idempotence"),
+            (config().linger(MS(100)).delivery_timeout(MS(100)), "linger"),
+            (config().linger(MS(120_000)), "linger"),
+            (config().linger(MS(900_001)).delivery_timeout(MS(1_000_000)), "linger"),
+            (config().retry_backoff(MS(2), MS(1)), "retry_backoff"),
+            (config().retry_backoff(MS(0), MS(1)), "retry_backoff"),
+            (config().delivery_timeout(Duration::from_micros(999)), "delivery_timeout"),
+            (config().delivery_timeout(Duration::MAX), "delivery_timeout"),
+            (config().connect_timeout(MS(0)), "connect_timeout"),
+            (config().request_timeout(MS(0)), "request_timeout"),
+            (config().batch_bytes(0), "batch_bytes"),
+            (config().client_id("a\n"), "client_id"),
+            (config().overflow(Overflow::BlockFor(MS(0))), "overflow"),
+        ] {
+            assert_eq!(config.validate().unwrap_err().option(), option);
+        }
+        config().acks(Acks::Leader).validate().expect("the default of idempotence bends");
+        config().linger(MS(0)).retry_backoff(MS(1), MS(1)).validate().unwrap();
     }
 }

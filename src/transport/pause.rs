@@ -36,10 +36,6 @@ impl Pause {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    pub(super) fn end(&mut self) {
-        self.until = None;
-    }
-
     pub(super) fn reset(&mut self) {
         self.current = self.shortest;
         self.until = None;

@@ -45,13 +45,8 @@ pub(super) fn create(config: &Config, health: &Arc<Health>, _: &Call) -> Result<
 type OurProducer = BaseProducer<Context>;
 
 fn producer(client_config: &ClientConfig, health: &Arc<Health>) -> Result<OurProducer, LoggerConfigError> {
-    OurProducer::from_config_and_context(client_config, Context::new(Arc::clone(health))).map_err(|error| match error {
-        // The error's own text holds the value, which may be a secret.
-        KafkaError::ClientConfig(_, description, key, _) => {
-            LoggerConfigError::new("transport", format!("librdkafka refuses its property {key}: {description}"))
-        }
-        error => LoggerConfigError::new("transport", format!("librdkafka could not be set up: {error}")),
-    })
+    OurProducer::from_config_and_context(client_config, Context::new(Arc::clone(health)))
+        .map_err(|error| settings::refusal(error, client_config))
 }
 
 struct AsyncClient {
@@ -100,7 +95,7 @@ impl Held {
 
 impl AsyncClient {
     fn new(config: &Config, health: &Arc<Health>) -> Result<AsyncClient, LoggerConfigError> {
-        let client_config = settings::client_config(config);
+        let client_config = settings::client_config(config)?;
         Ok(AsyncClient {
             producer: producer(&client_config, health)?,
             client_config,

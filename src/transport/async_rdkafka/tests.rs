@@ -166,14 +166,6 @@ fn a_record_that_times_out_says_what_was_heard_last() {
 }
 
 #[test]
-fn its_queue_is_bounded_by_ours() {
-    let config = Config::default().queue_records(12_345).queue_bytes(10 << 20);
-    let client = settings::client_config(&config);
-    assert_eq!(client.get("queue.buffering.max.messages"), Some("12345"));
-    assert_eq!(client.get("queue.buffering.max.kbytes"), Some("10241"));
-}
-
-#[test]
 fn the_state_follows_the_connection_without_a_record() {
     let cluster = cluster();
     let mut client = client(&cluster.bootstrap_servers(), |_| {});

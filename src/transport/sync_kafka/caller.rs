@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka::client::{KafkaClient, ProduceMessage, RequiredAcks};
+use kafka::client::{Compression, KafkaClient, ProduceMessage, RequiredAcks};
 
 use super::load::Load;
 use super::probe;
@@ -29,6 +29,9 @@ const METADATA_AGE: Duration = Duration::from_secs(300);
 pub(super) struct Target {
     pub(super) servers: Vec<String>,
     pub(super) route: Route,
+    pub(super) client_id: String,
+    pub(super) acks: RequiredAcks,
+    pub(super) compression: Compression,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
 }
@@ -213,7 +216,8 @@ impl Connection {
         let topic = &self.target.route.topic;
         probe::probe(server, self.target.connect_timeout)?;
         let mut client = KafkaClient::new(vec![server.to_owned()]);
-        client.set_client_id("kafka_log".into());
+        client.set_client_id(self.target.client_id.clone());
+        client.set_compression(self.target.compression);
         load_metadata(&mut client, topic)?;
         Ok(client)
     }
@@ -236,9 +240,14 @@ impl Connection {
             return Err(Problem::new("left behind"));
         }
         let messages = load.payloads().map(|payload| ProduceMessage::new(topic, partition, None, Some(payload)));
+        let acks = self.target.acks;
         let confirms = client
-            .produce_messages(RequiredAcks::All, self.target.request_timeout, messages)
+            .produce_messages(acks, self.target.request_timeout, messages)
             .map_err(|error| Problem::of_client(&error))?;
+        if let RequiredAcks::None = acks {
+            // No answer comes; that the request was written is all there is to know.
+            return Ok(Ack { partition, offset: None });
+        }
         // An Ok still carries an error for each partition.
         let mut confirmed = confirms
             .iter()

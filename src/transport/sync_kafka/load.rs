@@ -58,6 +58,10 @@ impl Filling {
         self.cargo.records.push(Loaded { payload: start..start + payload.len(), generation, meta });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.cargo.records.is_empty()
+    }
+
     /// How long ago the first record's call was; nothing for an empty load.
     pub(super) fn oldest_age(&self) -> Duration {
         self.cargo.records.first().map_or(Duration::ZERO, |first| first.meta.called.elapsed())
@@ -65,7 +69,7 @@ impl Filling {
 
     /// The load as it is now, unless it is empty.
     pub(super) fn finish(&mut self) -> Option<Load> {
-        if self.cargo.records.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let cargo = std::mem::take(&mut self.cargo);

@@ -8,6 +8,7 @@ mod caller;
 mod load;
 mod probe;
 mod problem;
+mod settings;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use super::{Batch, Call, Client, Failure, Outcome};
 use crate::config::Config;
 use crate::deadline;
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
-use crate::route::Route;
 use crate::status::Health;
 
 /// Full loads that wait here while one is under way; more wait in the queue.
@@ -40,12 +40,7 @@ pub(super) fn name() -> String {
 }
 
 pub(super) fn create(config: &Config, health: &Arc<Health>, call: &Call) -> Result<Box<dyn Client>, LoggerError> {
-    let target = Arc::new(caller::Target {
-        servers: config.bootstrap_servers.clone(),
-        route: Route::new(&config.topic),
-        connect_timeout: config.delivery.connect_timeout,
-        request_timeout: config.delivery.request_timeout,
-    });
+    let target = Arc::new(settings::target(config)?);
     let start = {
         let call = Arc::clone(call);
         move || Caller::start(Arc::clone(&target), Arc::clone(&call))
@@ -76,6 +71,8 @@ struct Settings {
     servers: String,
     topic: String,
     batch_bytes: usize,
+    /// How long a load that is not full waits for more records.
+    linger: Duration,
     delivery_timeout: Duration,
     /// A call without an answer for so long is given up, and its thread with it.
     connect_timeout: Duration,
@@ -96,6 +93,7 @@ impl SyncClient {
                 servers: config.bootstrap_servers.join(","),
                 topic: config.topic.clone(),
                 batch_bytes: delivery.batch_bytes,
+                linger: delivery.linger(),
                 delivery_timeout: delivery.delivery_timeout,
                 // Every server may need it twice, to connect and to answer the probe, and one the metadata's answer.
                 connect_timeout: delivery.connect_timeout * (2 * config.bootstrap_servers.len() as u32 + 1),
@@ -186,7 +184,11 @@ impl Client for SyncClient {
             }
             return under_way.give_up.saturating_duration_since(now);
         }
-        self.pause.left(now).unwrap_or(LONG)
+        match self.pause.left(now) {
+            Some(left) => left,
+            None if !self.filling.is_empty() => self.settings.linger.saturating_sub(self.filling.oldest_age()),
+            None => LONG,
+        }
     }
 }
 
@@ -281,18 +283,22 @@ impl SyncClient {
         }
         let (job, load, waits) = if !self.connected {
             (Job::Connect, None, self.settings.connect_timeout)
-        } else if let Some(load) = self.ready.pop_front().or_else(|| self.filling.finish()) {
+        } else if let Some(load) = self.ready.pop_front().or_else(|| self.lingered()) {
             (Job::Send(load.clone()), Some(load), self.settings.send_timeout)
         } else {
             return;
         };
-        self.pause.end();
         self.under_way = Some(UnderWay { load, waits, give_up: deadline::after(waits) });
         match self.caller() {
             Ok(caller) => caller.post(job),
             // The next poll finds no caller, and its records go on from there.
             Err(error) => self.health.down(error.to_string()),
         }
+    }
+
+    /// The load that still grows, once it has waited for long enough.
+    fn lingered(&mut self) -> Option<Load> {
+        if self.filling.oldest_age() >= self.settings.linger { self.filling.finish() } else { None }
     }
 
     /// The thread to post to, a new one if the last was left behind.

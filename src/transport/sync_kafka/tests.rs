@@ -96,6 +96,28 @@ fn what_comes_while_a_call_is_under_way_goes_in_one_load() {
 }
 
 #[test]
+fn a_load_that_is_not_full_waits_for_more_and_a_full_one_does_not() {
+    let (mut client, seen) = client(|_| Ok(()));
+    client.settings.linger = Duration::from_millis(200);
+    client.settings.batch_bytes = 10_000;
+    let begun = Instant::now();
+    client.submit(&mut batch(numbers(0..1)));
+    while client.under_way.is_some() || !client.connected {
+        client.poll(&mut Vec::new());
+    }
+    assert!(client.patience() <= Duration::from_millis(200) && seen.lock().is_empty());
+    client.submit(&mut batch(numbers(1..2)));
+    outcomes(&mut client, 2);
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert_eq!(*seen.lock(), [(numbers(0..2), 0)]);
+
+    client.settings.linger = LONG * 2;
+    client.submit(&mut batch(["x".repeat(9_000), "y".repeat(9_000)]));
+    outcomes(&mut client, 1);
+    assert_eq!(seen.lock().len(), 2, "only the full one has gone");
+}
+
+#[test]
 fn a_record_too_large_is_found_and_its_neighbours_are_unharmed() {
     let (mut client, _) = client(|payloads| match payloads.iter().any(|payload| payload == "13") {
         true => Err(Problem { too_large: true, permanent: true, ..Problem::new("too large") }),

@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use super::super::{Acks, Compression, Overflow, Startup, Transport};
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, LoggerConfigError> {
+    from_variables(variables.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+/// With servers, which must be there, and one more.
+fn with(name: &str, value: &str) -> Result<Config, LoggerConfigError> {
+    read(&[("KAFKA_LOG_BOOTSTRAP_SERVERS", "a:1"), (name, value)])
+}
+
+#[test]
+fn every_key_has_a_variable() {
+    let config = read(&[
+        ("PATH", "/bin"),
+        ("KAFKA_LOG_BOOTSTRAP_SERVERS", "a:1, b:2"),
+        ("KAFKA_LOG_TYPE", "kafka"),
+        ("KAFKA_LOG_TOPIC", "t"),
+        ("KAFKA_LOG_ASYNC", "False"),
+        ("KAFKA_LOG_LOGGER_NAME", "5"),
+        ("KAFKA_LOG_LEVEL", "WARNING"),
+        ("KAFKA_LOG_USE_JSON", "0"),
+        ("KAFKA_LOG_CLIENT_ID", "c"),
+        ("KAFKA_LOG_ACKS", "1"),
+        ("KAFKA_LOG_IDEMPOTENCE", "false"),
+        ("KAFKA_LOG_COMPRESSION", "snappy"),
+        ("KAFKA_LOG_LINGER_MS", "6"),
+        ("KAFKA_LOG_BATCH_BYTES", "7"),
+        ("KAFKA_LOG_DELIVERY_TIMEOUT_MS", "8"),
+        ("KAFKA_LOG_CONNECT_TIMEOUT_MS", "9"),
+        ("KAFKA_LOG_REQUEST_TIMEOUT_MS", "10"),
+        ("KAFKA_LOG_RETRY_BACKOFF_MS", "11, 12"),
+        ("KAFKA_LOG_QUEUE_RECORDS", "13"),
+        ("KAFKA_LOG_QUEUE_BYTES", "14"),
+        ("KAFKA_LOG_OVERFLOW", "block_for_ms=100"),
+        ("KAFKA_LOG_STARTUP", "check_ms=15"),
+        ("KAFKA_LOG_CLIENT_OPTIONS", "broker.address.family=v4,a=b=c"),
+    ])
+    .unwrap();
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+    let expected = Config::new(["a:1", "b:2"], "t")
+        .transport(Transport::Sync)
+        .logger_name("5")
+        .level(log::LevelFilter::Warn)
+        .use_json(false)
+        .client_id("c")
+        .acks(Acks::Leader)
+        .idempotence(false)
+        .compression(Compression::Snappy)
+        .linger(MS(6))
+        .batch_bytes(7)
+        .delivery_timeout(MS(8))
+        .connect_timeout(MS(9))
+        .request_timeout(MS(10))
+        .retry_backoff(MS(11), MS(12))
+        .queue_records(13)
+        .queue_bytes(14)
+        .overflow(Overflow::BlockFor(MS(100)))
+        .startup(Startup::Check(MS(15)))
+        .client_option("broker.address.family", "v4")
+        .client_option("a", "b=c");
+    assert_eq!(format!("{config:#?}"), format!("{expected:#?}"));
+    assert_eq!(config.delivery.client_options.0, expected.delivery.client_options.0);
+    assert_eq!(with("KAFKA_LOG_TRANSPORT", "ASYNC").unwrap().transport, Transport::Async);
+}
+
+#[test]
+fn without_servers_there_is_no_configuration() {
+    for variables in [&[][..], &[("KAFKA_LOG_TOPIC", "t")], &[("KAFKA_LOG_BOOTSTRAP_SERVERS", "")]] {
+        let error = read(variables).unwrap_err();
+        assert_eq!(error.option(), "KAFKA_LOG_BOOTSTRAP_SERVERS");
+        assert!(error.to_string().contains("not set"), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_wrong_or_unknown_is_named_and_its_value_is_not_shown() {
+    for (name, value, words) in [
+        ("KAFKA_LOG_LINGR_MS", "hunter2", "no option"),
+        ("KAFKA_LOG_LINGER", "5", "no option"),
+        ("KAFKA_LOG_topic", "t", "no option"),
+        ("KAFKA_LOG_LINGER_MS", "hunter2", "whole number"),
+        ("KAFKA_LOG_QUEUE_RECORDS", "-1", "whole number"),
+        ("KAFKA_LOG_USE_JSON", "hunter2", "true or false"),
+        ("KAFKA_LOG_RETRY_BACKOFF_MS", "100", "2 values"),
+        ("KAFKA_LOG_RETRY_BACKOFF_MS", "100,hunter2", "whole number"),
+        ("KAFKA_LOG_ACKS", "hunter2", "\"leader\""),
+        ("KAFKA_LOG_OVERFLOW", "hunter2", "\"drop_newest\""),
+        ("KAFKA_LOG_STARTUP", "check_ms=hunter2", "\"background\""),
+        ("KAFKA_LOG_CLIENT_OPTIONS", "hunter2", "key=value"),
+        ("KAFKA_LOG_CLIENT_OPTIONS", "{\"a\": hunter2}", "key=value"),
+    ] {
+        let error = with(name, value).unwrap_err();
+        let text = error.to_string();
+        assert!(error.option() == name && text.contains(&format!("`{name}`")) && text.contains(words), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn async_beside_transport_is_refused() {
+    let error =
+        read(&[("KAFKA_LOG_BOOTSTRAP_SERVERS", "a:1"), ("KAFKA_LOG_ASYNC", "true"), ("KAFKA_LOG_TRANSPORT", "async")])
+            .unwrap_err();
+    assert!(error.to_string().contains("`async` and `transport`"), "{error}");
+}
+
+#[test]
+fn an_empty_variable_is_not_set_and_those_of_our_tests_are_no_options() {
+    let config = with("KAFKA_LOG_LEVEL", "").unwrap();
+    assert_eq!(config.level, log::LevelFilter::Info);
+    for name in ["KAFKA_LOG_CHILD", "KAFKA_LOG_CHILD_TOPIC", "KAFKA_LOG_REQUIRE_BROKER"] {
+        with(name, "1").unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_not_text_is_named() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bad = OsString::from_vec(vec![0xff]);
+    let error = from_variables([("KAFKA_LOG_TOPIC".into(), bad.clone())]).unwrap_err();
+    assert_eq!(error.to_string(), "environment variable `KAFKA_LOG_TOPIC`: is not UTF-8");
+    assert!(from_variables([(bad.clone(), bad)]).unwrap_err().to_string().contains("not set"));
+}
