@@ -1,8 +1,8 @@
 //! One contract suite, run over each transport on each broker it speaks to.
 //!
 //! Real Apache Kafka runs from its jars where a JDK and Maven are present; where they are not, the trials that need
-//! it are ignored and say so, or fail with `KAFKA_LOG_REQUIRE_BROKER=1`; the same goes for Python. The trials share the brokers and some of
-//! them stop one, so they run one after another.
+//! it are ignored and say so, or fail with `KAFKA_LOG_REQUIRE_BROKER=1`. The same goes for Python and the trials beside
+//! its sink. The trials share the brokers and some of them stop one, so they run one after another.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../support/mod.rs"]

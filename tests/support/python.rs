@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::process::run;
 
-/// The sink and its two Kafka clients, by the names and versions of PyPI. No codec: neither client compresses unasked.
+/// The sink and its two Kafka clients, by the names and versions of PyPI. aiokafka asks for Python 3.10.
+/// No codec comes along: neither client compresses unasked.
 const PACKAGES: [&str; 3] = ["jazzmine-logging==0.1.0", "aiokafka==0.14.0", "kafka-python==3.0.12"];
 
 /// Enough for some 10 MB over a slow line.
@@ -28,8 +29,8 @@ pub fn missing() -> Option<String> {
     MISSING
         .get_or_init(|| {
             // Debian has `venv` without the `ensurepip` that it needs, unless python3-venv is installed.
-            let mut command = Command::new("python3");
-            run("python3 with venv", command.args(["-c", "import venv, ensurepip"]), START).err()
+            let check = "import ensurepip, sys, venv; sys.version_info >= (3, 10) or sys.exit('it is older than 3.10')";
+            run("python3 with venv", Command::new("python3").args(["-c", check]), START).err()
         })
         .clone()
 }
