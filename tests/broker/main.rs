@@ -1,8 +1,8 @@
 //! One contract suite, run over each transport on each broker it speaks to.
 //!
 //! Real Apache Kafka runs from its jars where a JDK and Maven are present; where they are not, the trials that need
-//! it are ignored and say so, or fail with `KAFKA_LOG_REQUIRE_BROKER=1`. The trials share the brokers and some of
-//! them stop one, so they run one after another.
+//! it are ignored and say so, or fail with `KAFKA_LOG_REQUIRE_BROKER=1`. The same goes for Python and the trials beside
+//! its sink. The trials share the brokers and some of them stop one, so they run one after another.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../support/mod.rs"]
@@ -11,6 +11,7 @@ mod support;
 mod awaited;
 mod exit;
 mod overflow;
+mod parity;
 mod records;
 mod restarts;
 mod startup;
@@ -19,7 +20,7 @@ mod topics;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use self::support::kafka;
+use self::support::{kafka, python};
 use self::target::Target;
 
 /// A case of the suite.
@@ -32,29 +33,37 @@ fn main() {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let missing = kafka::missing();
-    if let Some(reason) = &missing {
+    let no_broker = kafka::missing();
+    if let Some(reason) = &no_broker {
         eprintln!("the trials on real brokers are skipped: {reason}");
+    }
+    let no_python = python::missing();
+    if let Some(reason) = &no_python {
+        eprintln!("the trials beside the Python sink are skipped: {reason}");
     }
     let mut trials = Vec::new();
     for target in target::all() {
-        let cases = if target.is_real() { target.cases() } else { target::embedded_cases() };
-        for (name, case) in cases {
-            let name = format!("{}::{name}", target.name());
-            let target = target.clone();
-            let trial = match (&missing, target.is_real()) {
-                (Some(reason), true) if kafka::required() => {
-                    let reason = reason.clone();
-                    Trial::test(name, move || Err(Failed::from(reason)))
-                }
-                (missing, is_real) => Trial::test(name, move || {
-                    case(&target);
-                    Ok(())
-                })
-                .with_ignored_flag(is_real && missing.is_some()),
-            };
-            trials.push(trial);
+        let (cases, missing) =
+            if target.is_real() { (target.cases(), no_broker.clone()) } else { (target::embedded_cases(), None) };
+        trials.extend(cases.into_iter().map(|case| trial(&target, case, missing.clone())));
+        if target.is_real() {
+            let missing = no_broker.clone().or(no_python.clone());
+            trials.extend(target.parity_cases().into_iter().map(|case| trial(&target, case, missing.clone())));
         }
     }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Ignored, or failing where all must run, when something that it needs is missing.
+fn trial(target: &Target, (name, case): Case, missing: Option<String>) -> Trial {
+    let name = format!("{}::{name}", target.name());
+    let target = target.clone();
+    match missing {
+        Some(reason) if kafka::required() => Trial::test(name, move || Err(Failed::from(reason))),
+        missing => Trial::test(name, move || {
+            case(&target);
+            Ok(())
+        })
+        .with_ignored_flag(missing.is_some()),
+    }
 }

@@ -10,7 +10,7 @@ use rdkafka::producer::DefaultProducerContext;
 use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
-use crate::{Case, awaited, exit, overflow, records, restarts, startup, topics};
+use crate::{Case, awaited, exit, overflow, parity, records, restarts, startup, topics};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -87,6 +87,19 @@ impl Target {
             ("a_broker_that_freezes_loses_nothing", restarts::frozen),
             ("a_broker_that_is_away_for_five_seconds_loses_nothing", restarts::stopped),
         ]
+    }
+
+    /// The cases beside the Python sink.
+    pub(crate) fn parity_cases(&self) -> Vec<Case> {
+        let mut cases: Vec<Case> = Vec::new();
+        if self.transport == Transport::Async || self.kafka != Some(Version::V4_4_0) {
+            cases.push(("the_payload_is_the_python_sinks", parity::same_payload));
+            cases.push(("what_differs_from_the_python_sink_is_what_is_documented", parity::documented_differences));
+        }
+        if self.transport == Transport::Async {
+            cases.push(("the_payload_is_the_python_sinks_by_its_sync_client", parity::same_payload_from_sync_python));
+        }
+        cases
     }
 
     pub(crate) fn bootstrap(&self) -> String {

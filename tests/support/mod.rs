@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod reader;
 pub mod server;
 pub mod silent;
