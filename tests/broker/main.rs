@@ -9,6 +9,7 @@
 mod support;
 
 mod exit;
+mod options;
 mod records;
 mod restarts;
 mod startup;
