@@ -10,6 +10,7 @@ mod support;
 
 mod awaited;
 mod exit;
+mod options;
 mod overflow;
 mod parity;
 mod records;

@@ -10,7 +10,7 @@ use rdkafka::producer::DefaultProducerContext;
 use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
-use crate::{Case, awaited, exit, overflow, parity, records, restarts, startup, topics};
+use crate::{Case, awaited, exit, options, overflow, parity, records, restarts, startup, topics};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -64,6 +64,7 @@ impl Target {
             ("the_check_passes_where_records_can_be_delivered", startup::check_passes),
             ("the_check_names_a_topic_that_does_not_exist", startup::check_names_the_topic),
             ("a_hundred_thousand_records_arrive_exactly_as_sent", records::a_hundred_thousand),
+            ("records_arrive_with_all_acks_and_compressions", options::acks_and_compressions),
             ("text_lines_and_strange_payloads_arrive", records::strange_payloads),
             ("the_quickstart_runs_on_this_broker", records::quickstart),
             ("a_topic_that_appears_later_gets_its_records", topics::appears_later),
