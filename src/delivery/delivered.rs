@@ -140,3 +140,14 @@ impl fmt::Debug for Tracked {
         f.debug_struct("Tracked").field("target", &self.target).field("awaited", &self.awaited).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_can_be_awaited_on_any_executor() {
+        fn goes_anywhere<T: Future<Output = Result<Delivery, DeliveryError>> + Send + 'static>() {}
+        goes_anywhere::<Delivered>();
+    }
+}
