@@ -6,19 +6,18 @@
 
 mod batch;
 mod generations;
+mod overflow;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::Level;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 pub(crate) use self::batch::{Batch, Meta};
 pub(crate) use self::generations::Generation;
 use self::generations::Generations;
 use crate::config::Overflow;
-use crate::deadline;
 use crate::delivery::{Counters, DropReason, Tracked};
 
 /// Emptied batches that are kept for the next records: of 256 KiB each at most, two megabytes in all.
@@ -167,59 +166,6 @@ impl Queue {
             self.work.notify_one();
         }
         Ok(pushed)
-    }
-
-    /// Sees to it that a record of this length fits, by the overflow policy.
-    fn make_room(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        length: usize,
-        level: Level,
-        pushed: &mut Pushed,
-    ) -> Result<(), DropReason> {
-        if let Overflow::DropBelow(least) = self.overflow
-            && !state.closed
-            // `log` orders levels by verbosity: what is greater is less severe.
-            && level > least
-            && self.is_three_quarters_full(state)
-        {
-            return Err(DropReason::QueueFull);
-        }
-        let deadline = match self.overflow {
-            Overflow::BlockFor(timeout) => Some(deadline::after(timeout)),
-            _ => None,
-        };
-        while !state.closed && !self.fits(state, length) {
-            match self.overflow {
-                Overflow::Block => self.progress.wait(state),
-                Overflow::BlockFor(_) => {
-                    let timed_out = deadline.is_none_or(|by| self.progress.wait_until(state, by).timed_out());
-                    if timed_out && !state.closed && !self.fits(state, length) {
-                        return Err(DropReason::QueueFull);
-                    }
-                }
-                Overflow::DropOldest => match state.evict() {
-                    Some(batch) => {
-                        self.counters.dropped(DropReason::QueueFull, batch.len() as u64);
-                        pushed.evicted.push(batch);
-                        self.progress.notify_all();
-                    }
-                    // All is with the client: there is no older record to give up.
-                    None => return Err(DropReason::QueueFull),
-                },
-                _ => return Err(DropReason::QueueFull),
-            }
-        }
-        if state.closed { Err(DropReason::Closed) } else { Ok(()) }
-    }
-
-    fn fits(&self, state: &State, length: usize) -> bool {
-        state.held_records < self.most_records && state.held_bytes <= self.most_bytes - length
-    }
-
-    fn is_three_quarters_full(&self, state: &State) -> bool {
-        let full = |held: usize, most: usize| held >= most - most / 4;
-        full(state.held_records, self.most_records) || full(state.held_bytes, self.most_bytes)
     }
 
     /// Waits until every record pushed before has an outcome; false if the deadline came first.
@@ -404,18 +350,6 @@ impl State {
             self.seal();
         }
         self.sealed.pop_front()
-    }
-
-    /// Takes the oldest waiting batch out for good.
-    fn evict(&mut self) -> Option<Batch> {
-        let batch = self.take_oldest()?;
-        self.held_records -= batch.len();
-        self.held_bytes -= batch.bytes();
-        self.generations.leave(batch.generation(), batch.len() as u64);
-        for tracked in batch.tracked() {
-            self.awaited.remove(&address(tracked));
-        }
-        Some(batch)
     }
 
     fn call_worker(&mut self) {
