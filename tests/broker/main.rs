@@ -42,7 +42,10 @@ fn main() {
     if let Some(reason) = &no_python {
         eprintln!("the trials beside the Python sink are skipped: {reason}");
     }
-    let mut trials = Vec::new();
+    let mut trials = vec![Trial::test("every_option_has_a_test_of_its_effect", || {
+        options::every_option_has_a_test();
+        Ok(())
+    })];
     for target in target::all() {
         let (cases, missing) =
             if target.is_real() { (target.cases(), no_broker.clone()) } else { (target::embedded_cases(), None) };

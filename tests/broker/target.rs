@@ -60,7 +60,7 @@ impl Target {
                 ("in_the_background_the_state_is_down_and_says_why", startup::background_names_kip_896),
             ];
         }
-        vec![
+        let mut cases: Vec<Case> = vec![
             ("the_check_passes_where_records_can_be_delivered", startup::check_passes),
             ("the_check_names_a_topic_that_does_not_exist", startup::check_names_the_topic),
             ("a_hundred_thousand_records_arrive_exactly_as_sent", records::a_hundred_thousand),
@@ -87,7 +87,29 @@ impl Target {
             ("process_exit_delivers_all", exit::process_exit),
             ("a_broker_that_freezes_loses_nothing", restarts::frozen),
             ("a_broker_that_is_away_for_five_seconds_loses_nothing", restarts::stopped),
-        ]
+            ("client_id_is_on_every_request", options::client_id_is_on_every_request),
+            ("acks_are_asked_for", options::acks_are_asked_for),
+            ("compression_is_on_the_batches", options::compression_is_on_the_batches),
+            ("linger_gathers_records", options::linger_gathers_records),
+            ("batch_bytes_bounds_the_batches", options::batch_bytes_bounds_the_batches),
+            ("request_timeout_is_given_to_the_broker", options::request_timeout_is_given_to_the_broker),
+        ];
+        if self.transport == Transport::Async {
+            cases.extend::<[Case; 3]>([
+                ("idempotence_numbers_the_batches", options::idempotence_numbers_the_batches),
+                ("client_option_reaches_librdkafka", options::client_option_reaches_librdkafka),
+                ("a_record_has_the_time_of_its_call", options::a_record_has_the_time_of_its_call),
+            ]);
+        }
+        // These have no broker, so one version is enough.
+        if self.kafka == Some(Version::V3_9_1) {
+            cases.extend::<[Case; 3]>([
+                ("delivery_timeout_fails_a_record_then", options::delivery_timeout_fails_a_record_then),
+                ("connect_timeout_ends_an_attempt_then", options::connect_timeout_ends_an_attempt_then),
+                ("retry_backoff_is_between_attempts", options::retry_backoff_is_between_attempts),
+            ]);
+        }
+        cases
     }
 
     /// The cases beside the Python sink.

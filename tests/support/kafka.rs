@@ -79,8 +79,13 @@ impl Broker {
     pub fn start_behind_proxy(version: Version, extra: &[(&str, &str)]) -> Result<(Broker, Proxy), String> {
         // The proxy comes first, for its address; it learns where to lead to below.
         let proxy = Proxy::start(String::new());
-        let broker = Broker::start_somewhere(version, extra, Some(&proxy))?;
+        let broker = Broker::start_behind(version, extra, &proxy)?;
         Ok((broker, proxy))
+    }
+
+    /// The same behind a proxy that there is already, which is led to this broker.
+    pub fn start_behind(version: Version, extra: &[(&str, &str)], proxy: &Proxy) -> Result<Broker, String> {
+        Broker::start_somewhere(version, extra, Some(proxy))
     }
 
     /// "127.0.0.1:port", without a proxy in between.

@@ -14,5 +14,6 @@ pub mod python;
 pub mod reader;
 pub mod server;
 pub mod silent;
+pub mod tap;
 pub mod topic;
 pub mod wait;

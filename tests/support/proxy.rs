@@ -23,6 +23,9 @@ pub enum Mode {
     Reset,
 }
 
+/// Is given what clients send, before it is forwarded, with the number of the connection: 1 for the first.
+pub type Observer = Box<dyn Fn(usize, &[u8]) + Send + Sync>;
+
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -32,12 +35,18 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port and forwards to `upstream`, "host:port".
     pub fn start(upstream: String) -> Proxy {
+        Proxy::start_observed(upstream, Box::new(|_, _| {}))
+    }
+
+    /// The same, with an observer.
+    pub fn start_observed(upstream: String, observer: Observer) -> Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap_or_else(|error| panic!("cannot listen for the proxy: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("the proxy has no address: {error}"));
         let shared = Arc::new(Shared {
             state: Mutex::new(State { mode: Mode::Pass, upstream, stopping: false, accepted: 0, open: Vec::new() }),
             changed: Condvar::new(),
+            observer,
         });
         let thread = thread::spawn({
             let shared = shared.clone();
@@ -95,6 +104,7 @@ impl Drop for Proxy {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    observer: Observer,
 }
 
 struct State {
@@ -163,8 +173,8 @@ fn serve(number: usize, client: &TcpStream, shared: &Shared) -> io::Result<()> {
     client.set_nodelay(true)?;
     upstream.set_nodelay(true)?;
     thread::scope(|scope| {
-        scope.spawn(|| pump(client, &upstream, shared));
-        pump(&upstream, client, shared);
+        scope.spawn(|| pump(client, &upstream, shared, |bytes| (shared.observer)(number, bytes)));
+        pump(&upstream, client, shared, |_| {});
     });
     Ok(())
 }
@@ -183,13 +193,17 @@ fn register(number: usize, upstream: &TcpStream, shared: &Shared) -> io::Result<
 }
 
 /// Forwards one direction until either side ends, then ends both.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared) {
+fn pump(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared, observe: impl Fn(&[u8])) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(length) if length > 0 => {
-                if !shared.may_forward() || to.write_all(&buffer[..length]).is_err() {
+                if !shared.may_forward() {
+                    break;
+                }
+                observe(&buffer[..length]);
+                if to.write_all(&buffer[..length]).is_err() {
                     break;
                 }
             }
