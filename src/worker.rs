@@ -7,6 +7,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::deadline;
@@ -45,7 +46,7 @@ struct End<'a>(&'a Worker);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.0.health.down("the worker panicked: records are no longer taken");
         }
         abandon(&self.0.queue, &self.0.losses);
@@ -166,8 +167,6 @@ impl Shift<'_> {
         let cause = format!("the client panicked and is replaced: {words}");
         self.worker.health.down(cause.as_str());
         let client = self.client.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
-
         let parts = self.in_flight.drain();
         let failed: usize = parts.iter().map(|part| part.records).sum();
         let Worker { queue, losses, .. } = self.worker;
@@ -178,6 +177,12 @@ impl Shift<'_> {
         for meta in &awaited {
             losses.given_up(meta, DeliveryErrorKind::Rejected, &cause);
         }
+        // On a thread of its own, since a client's end may take a moment. Without one it ends here, with the closure.
+        let end = move || {
+            let _ours = recursion::enter();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
+        };
+        let _ = thread::Builder::new().name("kafka_log-end".into()).spawn(end);
     }
 
     fn replace_client(&mut self) {

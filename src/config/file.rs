@@ -57,7 +57,7 @@ fn from_toml(text: &str) -> Result<Config, Unread> {
     // Its `Display` would show the line itself.
     toml::from_str(text).map_err(|error| Unread {
         line: error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1),
-        problem: error.message().to_owned(),
+        problem: without_value(error.message()),
     })
 }
 
@@ -65,8 +65,18 @@ fn from_json(text: &str) -> Result<Config, Unread> {
     serde_json::from_str(text).map_err(|error| {
         let problem = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
-        Unread { line: Some(error.line()), problem: problem.strip_suffix(&place).unwrap_or(&problem).to_owned() }
+        Unread { line: Some(error.line()), problem: without_value(problem.strip_suffix(&place).unwrap_or(&problem)) }
     })
+}
+
+/// serde repeats a value of the wrong kind, which may be a secret in the wrong place; what was expected is enough.
+fn without_value(problem: &str) -> String {
+    match problem.rsplit_once(", expected ") {
+        Some((found, expected)) if found.contains("invalid type: ") || found.contains("invalid value: ") => {
+            format!("a value of the wrong kind: expected {expected}")
+        }
+        _ => problem.to_owned(),
+    }
 }
 
 /// The keys are the setters' names, those of the Python sink among them; unknown ones are refused by name. Options

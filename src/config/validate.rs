@@ -13,8 +13,13 @@ pub(super) fn bootstrap_servers(servers: &[String]) -> Checked {
     }
     servers.iter().try_for_each(|server| match server_problem(server) {
         None => Ok(()),
-        Some(problem) => refuse("bootstrap_servers", format!("{server:?} {problem}")),
+        Some(problem) => refuse("bootstrap_servers", format!("{:?} {problem}", without_user(server))),
     })
+}
+
+/// What may be a user and a password is not shown.
+fn without_user(server: &str) -> &str {
+    server.rsplit_once('@').map_or(server, |(_, host)| host)
 }
 
 fn server_problem(server: &str) -> Option<String> {
@@ -183,8 +188,10 @@ mod tests {
             let error = servers(&["good:9092", server]).unwrap_err();
             assert_eq!(error.option(), "bootstrap_servers");
             assert!(error.to_string().contains(words), "{server:?}: {error}");
-            assert!(error.to_string().contains(&format!("{server:?}")), "{error}");
+            assert!(error.to_string().contains(&format!("{:?}", without_user(server))), "{error}");
         }
+        let secret = servers(&["SASL_SSL://user:hunter2@host:9092"]).unwrap_err().to_string();
+        assert!(!secret.contains("hunter2") && secret.contains("host:9092"), "{secret}");
         assert!(servers(&[]).unwrap_err().to_string().contains("at least one"));
     }
 

@@ -268,7 +268,11 @@ impl<'de> Visitor<'de> for OptionsVisitor {
         }
         let pair = |pair: &str| {
             let (key, value) = pair.split_once('=')?;
-            Some((key.trim().to_owned(), value.to_owned()))
+            // A piece of a value that has a comma is no key: it may be of a secret.
+            let is_key = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_');
+            let is_known = |key: &str| key.contains('.') || matches!(key, "acks" | "retries" | "partitioner" | "debug");
+            let key = Some(key.trim()).filter(|key| is_known(key) && key.chars().all(is_key))?;
+            Some((key.to_owned(), value.to_owned()))
         };
         text.split(',').map(pair).collect::<Option<_>>().map(ClientOptions).ok_or_else(wrong)
     }
@@ -328,11 +332,17 @@ mod tests {
     #[test]
     fn client_options_are_a_table_or_a_text_and_no_error_repeats_a_value() {
         let read = |json: &str| serde_json::from_str::<ClientOptions>(json).map(|options| options.0);
-        let expected = [("a.b", "1"), ("c", "x=y")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        for form in [r#"{"a.b": 1, "c": "x=y"}"#, r#""a.b=1, c=x=y""#, r#""{\"a.b\": 1, \"c\": \"x=y\"}""#] {
+        let expected = [("a.b", "1"), ("c.d", "x=y")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        for form in [r#"{"a.b": 1, "c.d": "x=y"}"#, r#""a.b=1, c.d=x=y""#, r#""{\"a.b\": 1, \"c.d\": \"x=y\"}""#] {
             assert_eq!(read(form).unwrap(), expected, "{form}");
         }
-        for wrong in [r#""hunter2""#, r#""a=1,hunter2""#, r#""{\"a\": hunter2}""#, r#"{"a": ["hunter2"]}"#] {
+        for wrong in [
+            r#""hunter2""#,
+            r#""a.b=1,hunter2""#,
+            r#""sasl.password=ab,hunter2=cd""#,
+            r#""{\"a\": hunter2}""#,
+            r#"{"a": ["hunter2"]}"#,
+        ] {
             assert!(!read(wrong).unwrap_err().to_string().contains("hunter2"), "{wrong}");
         }
     }

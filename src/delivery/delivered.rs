@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,21 +117,26 @@ impl Tracked {
         let waker = waker.take();
         *waiting = Waiting::Known(Box::new(outcome));
         drop(waiting);
-        // Somebody else's code: under no lock.
+        // Somebody else's code: under no lock, and its panic is none of ours.
         if let Some(waker) = waker {
-            waker.wake();
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<Result<Delivery, DeliveryError>> {
+        // A waker is somebody else's code: it is cloned before the lock is taken, and the old one dropped after.
+        let waker = context.waker().clone();
         let mut waiting = self.waiting.lock();
-        match std::mem::replace(&mut *waiting, Waiting::Taken) {
-            Waiting::Known(outcome) => Poll::Ready(*outcome),
-            Waiting::For(_) => {
-                *waiting = Waiting::For(Some(context.waker().clone()));
-                Poll::Pending
-            }
-            Waiting::Taken => panic!("`Delivered` was polled after it was ready"),
+        let (next, outcome) = match &*waiting {
+            Waiting::For(_) => (Waiting::For(Some(waker)), Poll::Pending),
+            Waiting::Known(_) | Waiting::Taken => (Waiting::Taken, Poll::Ready(())),
+        };
+        let before = std::mem::replace(&mut *waiting, next);
+        drop(waiting);
+        match (before, outcome) {
+            (_, Poll::Pending) => Poll::Pending,
+            (Waiting::Known(outcome), _) => Poll::Ready(*outcome),
+            _ => panic!("`Delivered` was polled after it was ready"),
         }
     }
 }

@@ -337,7 +337,10 @@ impl Pipeline {
                     counters.fields_left_out(fields_left_out);
                     self.tell_evicted(pushed.evicted);
                 }
-                Err(refused) => self.losses.dropped(&refused.meta, payload, refused.reason),
+                Err(refused) => {
+                    self.losses.dropped(&refused.meta, payload, refused.reason);
+                    self.tell_evicted(refused.evicted);
+                }
             }
         });
     }

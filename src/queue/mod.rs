@@ -90,6 +90,8 @@ pub(crate) struct Pushed {
 pub(crate) struct Refused {
     pub(crate) meta: Meta,
     pub(crate) reason: DropReason,
+    /// Records that were given up for it all the same; they have been counted.
+    pub(crate) evicted: Vec<Batch>,
 }
 
 impl Queue {
@@ -123,9 +125,13 @@ impl Queue {
         self.most_bytes
     }
 
-    /// How much a client may have at once: the rest waits here, where it can make room for newer records.
+    /// How much a client may have at once: all, so that its timeouts run from the call; but half where the rest is to
+    /// wait here and make room for newer records.
     pub(crate) fn window(&self) -> (usize, usize) {
-        (self.most_records.div_ceil(2), self.most_bytes.div_ceil(2))
+        match self.overflow {
+            Overflow::DropOldest => (self.most_records.div_ceil(2), self.most_bytes.div_ceil(2)),
+            _ => (usize::MAX, usize::MAX),
+        }
     }
 
     // ---- the application's side -------------------------------------------------------------------------------
@@ -144,7 +150,7 @@ impl Queue {
         self.counters.submitted();
         if let Some(reason) = refused {
             self.counters.dropped(reason, 1);
-            return Err(Refused { meta, reason });
+            return Err(Refused { meta, reason, evicted: pushed.evicted });
         }
         state.held_records += 1;
         state.held_bytes += payload.len();

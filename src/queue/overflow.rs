@@ -38,6 +38,10 @@ impl Queue {
                         return Err(DropReason::QueueFull);
                     }
                 }
+                // Room that giving up all that waits would not make: nothing is given up for that.
+                Overflow::DropOldest if !self.fits_beside_the_clients(state, length) => {
+                    return Err(DropReason::QueueFull);
+                }
                 Overflow::DropOldest => match state.evict() {
                     Some(batch) => {
                         self.counters.dropped(DropReason::QueueFull, batch.len() as u64);
@@ -55,6 +59,13 @@ impl Queue {
 
     fn fits(&self, state: &State, length: usize) -> bool {
         state.held_records < self.most_records && state.held_bytes <= self.most_bytes - length
+    }
+
+    fn fits_beside_the_clients(&self, state: &State, length: usize) -> bool {
+        let waiting = state.sealed.iter().chain([&state.open]);
+        let (records, bytes) =
+            waiting.fold((0, 0), |(records, bytes), batch| (records + batch.len(), bytes + batch.bytes()));
+        state.held_records - records < self.most_records && state.held_bytes - bytes <= self.most_bytes - length
     }
 
     fn is_three_quarters_full(&self, state: &State) -> bool {

@@ -1,5 +1,6 @@
 //! Awaited deliveries resolve, whatever becomes of the record.
 
+use std::future::Future;
 use std::sync::mpsc;
 
 use super::*;
@@ -118,4 +119,42 @@ fn many_can_await_from_many_threads() {
         }
     });
     assert_eq!(logger.stats().delivered, 4_000);
+}
+
+#[test]
+fn what_made_room_in_vain_is_known_too() {
+    let config = Config::default().queue_bytes(64 * 1024).overflow(crate::Overflow::DropOldest);
+    let (logger, script) = logger(config, Mode::Hold);
+    let held = logger.ainfo("x".repeat(40 * 1024), NO_FIELDS);
+    script.wait_taken(1);
+    let waiting: Vec<Delivered> = (0..10).map(|n| logger.ainfo(n, NO_FIELDS)).collect();
+    let refused = error(logger.ainfo("y".repeat(30 * 1024), NO_FIELDS));
+    assert_eq!(refused.kind(), DeliveryErrorKind::Dropped(DropReason::QueueFull));
+    assert_eq!(logger.stats().dropped.queue_full, 1, "nothing was given up for what cannot fit");
+    script.mode(Mode::Deliver);
+    outcome(held).unwrap();
+    waiting.into_iter().for_each(|delivered| drop(outcome(delivered).unwrap()));
+}
+
+struct Panics;
+
+impl std::task::Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("in a waker");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    let (logger, script) = logger(Config::default(), Mode::Hold);
+    let mut unlucky = logger.ainfo("unlucky", NO_FIELDS);
+    let waker = Arc::new(Panics).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(std::pin::Pin::new(&mut unlucky).poll(&mut context).is_pending());
+    let next = logger.ainfo("next", NO_FIELDS);
+    script.wait_taken(2);
+    script.mode(Mode::Deliver);
+    outcome(next).unwrap();
+    outcome(unlucky).unwrap();
+    outcome(logger.ainfo("after", NO_FIELDS)).unwrap();
 }

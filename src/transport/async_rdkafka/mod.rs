@@ -157,7 +157,11 @@ impl Client for AsyncClient {
         self.patience = SHORTEST_PATIENCE;
         let generation = batch.generation();
         while let Some((payload, meta)) = batch.first() {
-            let sent = self.send(payload, meta);
+            let sent = if meta.called.elapsed() >= self.delivery_timeout {
+                Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
+            } else {
+                self.send(payload, meta)
+            };
             match sent {
                 Sent::Taken => {}
                 Sent::NoRoom => return,

@@ -214,7 +214,7 @@ impl Connection {
 
     fn connect_to(&self, server: &str) -> Result<KafkaClient, Problem> {
         let topic = &self.target.route.topic;
-        probe::probe(server, self.target.connect_timeout)?;
+        probe::probe(server, &self.target.client_id, self.target.connect_timeout)?;
         let mut client = KafkaClient::new(vec![server.to_owned()]);
         client.set_client_id(self.target.client_id.clone());
         client.set_compression(self.target.compression);

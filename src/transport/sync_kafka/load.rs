@@ -97,6 +97,11 @@ impl Load {
         self.range.is_empty()
     }
 
+    /// How long ago the first record's call was.
+    pub(super) fn oldest_age(&self) -> Duration {
+        self.records().first().map_or(Duration::ZERO, |first| first.meta.called.elapsed())
+    }
+
     pub(super) fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         self.records().iter().map(|record| &self.cargo.bytes[record.payload.clone()])
     }

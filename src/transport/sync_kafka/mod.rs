@@ -177,6 +177,21 @@ impl Client for SyncClient {
     }
 
     fn patience(&self) -> Duration {
+        self.until_a_call_is_due().min(self.until_a_record_expires())
+    }
+}
+
+impl SyncClient {
+    fn until_a_record_expires(&self) -> Duration {
+        let oldest = match self.ready.front() {
+            Some(load) => load.oldest_age(),
+            None if self.filling.is_empty() => return LONG,
+            None => self.filling.oldest_age(),
+        };
+        self.settings.delivery_timeout.saturating_sub(oldest)
+    }
+
+    fn until_a_call_is_due(&self) -> Duration {
         let now = Instant::now();
         if let Some(under_way) = &self.under_way {
             if self.caller.is_none() {
@@ -190,9 +205,7 @@ impl Client for SyncClient {
             None => LONG,
         }
     }
-}
 
-impl SyncClient {
     /// Takes the answer of the call that is under way, or gives the call up.
     fn hear(&mut self, outcomes: &mut Vec<Outcome>) {
         let Some(under_way) = &self.under_way else { return };

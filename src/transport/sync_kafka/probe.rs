@@ -18,9 +18,9 @@ const API_VERSIONS: i16 = 18;
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// Connects, asks for the API versions, and hangs up.
-pub(super) fn probe(server: &str, timeout: Duration) -> Result<(), Problem> {
+pub(super) fn probe(server: &str, client_id: &str, timeout: Duration) -> Result<(), Problem> {
     let stream = connect(server, timeout).map_err(|error| Problem::new(format!("{server}: {error}")))?;
-    match fetch_begins_at(stream, Instant::now() + timeout) {
+    match fetch_begins_at(stream, client_id, Instant::now() + timeout) {
         Ok(Some(0) | None) => Ok(()),
         Ok(Some(version)) => Err(Problem::of_kind(
             StartupErrorKind::UnsupportedBroker,
@@ -53,9 +53,9 @@ fn connect(server: &str, timeout: Duration) -> io::Result<TcpStream> {
 
 /// The first version of Fetch that the broker offers; none where it does not list Fetch, or hangs up on the
 /// question as brokers before 0.10 do.
-fn fetch_begins_at(mut stream: TcpStream, deadline: Instant) -> io::Result<Option<i16>> {
+fn fetch_begins_at(mut stream: TcpStream, client_id: &str, deadline: Instant) -> io::Result<Option<i16>> {
     // Length, API key, API version, correlation id, client id.
-    let client_id = b"kafka_log";
+    let client_id = client_id.as_bytes();
     let mut request = Vec::new();
     request.extend_from_slice(&(2 + 2 + 4 + 2 + client_id.len() as i32).to_be_bytes());
     request.extend_from_slice(&API_VERSIONS.to_be_bytes());
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_broker_before_4_passes_and_one_from_4_on_is_named_with_the_reason() {
-        probe(&broker(framed(&answer(&[(0, 0, 11), (1, 0, 17)]))), SHORT).unwrap();
-        let problem = probe(&broker(framed(&answer(&[(0, 0, 13), (1, 4, 18)]))), SHORT).unwrap_err();
+        probe(&broker(framed(&answer(&[(0, 0, 11), (1, 0, 17)]))), "kafka_log", SHORT).unwrap();
+        let problem = probe(&broker(framed(&answer(&[(0, 0, 13), (1, 4, 18)]))), "kafka_log", SHORT).unwrap_err();
         assert_eq!(problem.kind, Some(StartupErrorKind::UnsupportedBroker));
         assert!(problem.words.contains("KIP-896") && problem.words.contains("async"), "{}", problem.words);
     }
@@ -175,7 +175,7 @@ mod tests {
         ];
         let count = hostile.len() as u32;
         for frame in hostile {
-            let problem = probe(&broker(frame.clone()), SHORT).expect_err(&format!("{frame:?}"));
+            let problem = probe(&broker(frame.clone()), "kafka_log", SHORT).expect_err(&format!("{frame:?}"));
             assert_eq!(problem.kind, None, "{frame:?}");
         }
         assert!(begun.elapsed() < 10 * count * SHORT);
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn no_listener_and_no_name_are_errors_that_name_the_server() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        assert!(probe(&free, SHORT).unwrap_err().words.contains(&free));
-        assert!(probe("no-such-host.invalid:9092", SHORT).unwrap_err().words.contains("no-such-host"));
+        assert!(probe(&free, "kafka_log", SHORT).unwrap_err().words.contains(&free));
+        assert!(probe("no-such-host.invalid:9092", "kafka_log", SHORT).unwrap_err().words.contains("no-such-host"));
     }
 }
