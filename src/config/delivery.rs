@@ -83,10 +83,10 @@ impl Config {
         self.set("request_timeout")
     }
 
-    /// The first and the longest pause before another attempt; it doubles in between, with jitter. Default: 100 ms
-    /// and 1 s.
+    /// The first and the longest pause before another attempt. Default: 100 ms and 1 s.
     ///
-    /// Both clients honour it. From 1 ms to 300 s.
+    /// Both clients honour it, with jitter: `sync` doubles the pause each time, librdkafka grows it its own way. From
+    /// 1 ms to 300 s.
     pub fn retry_backoff(mut self, min: Duration, max: Duration) -> Config {
         self.delivery.retry_backoff = (min, max);
         self.set("retry_backoff")
