@@ -73,3 +73,10 @@ pub(crate) fn a_frozen_broker_resolves_them_at_the_shutdown(target: &Target) {
     let late = futures_executor::block_on(place(&logger, 1, 10)).unwrap_err();
     assert_eq!(late.kind(), DeliveryErrorKind::Closed);
 }
+
+pub(crate) fn without_acknowledgements_there_is_no_offset(target: &Target) {
+    let topic = target.create_topic("acks-none", 1, &[]);
+    let logger = target.config(&topic).acks(kafka_log::Acks::None).build().unwrap();
+    let delivery = futures_executor::block_on(place(&logger, 0, 0)).unwrap();
+    assert_eq!((&*delivery.topic, delivery.offset), (topic.as_str(), None));
+}

@@ -71,6 +71,7 @@ impl Target {
             ("a_topic_that_appears_later_gets_its_records", topics::appears_later),
             ("a_record_over_the_brokers_limit_fails_alone", topics::over_the_limit),
             ("an_awaited_delivery_is_where_it_says", awaited::resolves_to_where_the_record_is),
+            ("without_acknowledgements_there_is_no_offset", awaited::without_acknowledgements_there_is_no_offset),
             (
                 "a_refused_record_is_told_with_its_payload",
                 awaited::a_record_the_broker_refuses_is_told_with_its_payload,
