@@ -14,17 +14,17 @@ const PART: u64 = 2_000;
 
 pub(crate) fn stopped(target: &Target) {
     let broker = target.broker();
-    through(target, || broker.stop(), || broker.start_again());
+    through(target, Duration::from_secs(5), || broker.stop(), || broker.start_again());
 }
 
 pub(crate) fn frozen(target: &Target) {
     let broker = target.broker();
-    through(target, || broker.freeze(), || broker.thaw());
+    // Shorter than the brokers' session timeout here, 3 s: one that is fenced on its return is another matter.
+    through(target, Duration::from_secs(2), || broker.freeze(), || broker.thaw());
 }
 
-/// Logs all the while that the broker is taken away, stays away for five seconds and comes back.
-fn through(target: &Target, take_away: impl FnOnce(), bring_back: impl FnOnce()) {
-    const AWAY: Duration = Duration::from_secs(5);
+/// Logs all the while that the broker is taken away, stays away and comes back.
+fn through(target: &Target, away: Duration, take_away: impl FnOnce(), bring_back: impl FnOnce()) {
     let topic = target.create_topic("away", 4, &[]);
     let logger = target.config(&topic).build().unwrap();
     log_from_threads(&logger, 1);
@@ -35,7 +35,7 @@ fn through(target: &Target, take_away: impl FnOnce(), bring_back: impl FnOnce())
         let logging = scope.spawn(|| steadily(&logger));
         wait::until("records to be logged", LONG, || logger.stats().submitted > 100);
         take_away();
-        let back = Instant::now() + AWAY;
+        let back = Instant::now() + away;
         wait::until("the time away", LONG, || Instant::now() >= back);
         assert!(logger.stats().pending > 0, "nothing was logged while the broker was away");
         bring_back();
