@@ -19,7 +19,8 @@ pub(crate) fn stopped(target: &Target) {
 
 pub(crate) fn frozen(target: &Target) {
     let broker = target.broker();
-    // Shorter than the brokers' session timeout here, 3 s: one that is fenced on its return is another matter.
+    // KNOWN DEFECT: with five seconds, beyond the session timeout of 3 s here, `async` has once counted 3,161 of 8,004
+    // records as failed. This was five seconds, and has to be again once that is understood.
     through(target, Duration::from_secs(2), || broker.freeze(), || broker.thaw());
 }
 
