@@ -129,14 +129,16 @@ impl Shift<'_> {
         }
         let mut settled = Settled::default();
         outcomes.retain(|outcome| {
-            let known = self.in_flight.leave(outcome.generation, outcome.bytes);
+            let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };
+            let known = self.in_flight.leave(part);
             debug_assert!(known, "a client has reported on a record it does not have");
             if known {
-                settled.add(outcome.generation, outcome.bytes);
-                settled.awaited.extend(outcome.meta.tracked.clone().filter(|tracked| tracked.awaited));
+                settled.add(part);
+                let tracked = outcome.meta.as_ref().and_then(|meta| meta.tracked.clone());
+                settled.awaited.extend(tracked.filter(|tracked| tracked.awaited));
                 match &outcome.result {
-                    Ok(_) => settled.delivered += 1,
-                    Err(_) => settled.failed += 1,
+                    Ok(_) => settled.delivered += part.records as u64,
+                    Err(_) => settled.failed += part.records as u64,
                 }
             }
             known
@@ -152,9 +154,10 @@ impl Shift<'_> {
             outcomes.clear();
         }
         for outcome in outcomes.drain(..) {
-            match outcome.result {
-                Ok(ack) => losses.delivered(&outcome.meta, ack),
-                Err(failure) => losses.failed(&outcome.meta, failure),
+            match (outcome.meta, outcome.result) {
+                (Some(meta), Ok(ack)) => losses.delivered(&meta, ack),
+                (Some(meta), Err(failure)) => losses.failed(&meta, failure),
+                (None, _) => {}
             }
         }
         settled.delivered > 0
@@ -204,7 +207,8 @@ fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>
             }
             continue;
         };
-        let counted = Counted { before: (batch.len(), batch.bytes()), batch, in_flight };
+        let before = Part { generation: batch.generation(), records: batch.len(), bytes: batch.bytes() };
+        let counted = Counted { before, batch, in_flight };
         client.submit(counted.batch);
         drop(counted);
         if batch.is_empty() {
@@ -225,15 +229,16 @@ fn has_room(queue: &Queue, client: &dyn Client, in_flight: &InFlight) -> bool {
 
 /// Counts what the client took from a batch, also when it panics while taking.
 struct Counted<'a> {
-    before: (usize, usize),
+    before: Part,
     batch: &'a mut Batch,
     in_flight: &'a mut InFlight,
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let (records, bytes) = self.before;
-        self.in_flight.enter(self.batch.generation(), records - self.batch.len(), bytes - self.batch.bytes());
+        let Part { generation, records, bytes } = self.before;
+        let (records, bytes) = (records - self.batch.len(), bytes - self.batch.bytes());
+        self.in_flight.enter(Part { generation, records, bytes });
     }
 }
 
@@ -246,7 +251,7 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn enter(&mut self, generation: Generation, records: usize, bytes: usize) {
+    fn enter(&mut self, Part { generation, records, bytes }: Part) {
         if records > 0 {
             let held = self.by_generation.entry(generation).or_default();
             held.0 += records;
@@ -256,14 +261,16 @@ impl InFlight {
         }
     }
 
-    /// Takes one record out; false if the client has none such.
-    fn leave(&mut self, generation: Generation, bytes: usize) -> bool {
-        let Some((records, held)) = self.by_generation.get_mut(&generation) else { return false };
-        let Some(left) = held.checked_sub(bytes) else { return false };
-        (*records, *held) = (*records - 1, left);
-        self.records -= 1;
+    /// Takes records out; false if the client has none such.
+    fn leave(&mut self, Part { generation, records, bytes }: Part) -> bool {
+        let Some(held) = self.by_generation.get_mut(&generation) else { return false };
+        let (Some(records_left), Some(bytes_left)) = (held.0.checked_sub(records), held.1.checked_sub(bytes)) else {
+            return false;
+        };
+        *held = (records_left, bytes_left);
+        self.records -= records;
         self.bytes -= bytes;
-        if *records == 0 {
+        if records_left == 0 {
             self.by_generation.remove(&generation);
         }
         true

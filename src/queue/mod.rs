@@ -330,14 +330,14 @@ pub(crate) struct Part {
 }
 
 impl Settled {
-    /// Adds one record's room.
-    pub(crate) fn add(&mut self, generation: Generation, bytes: usize) {
+    /// Adds the room of some records.
+    pub(crate) fn add(&mut self, part: Part) {
         match self.parts.last_mut() {
-            Some(last) if last.generation == generation => {
-                last.records += 1;
-                last.bytes += bytes;
+            Some(last) if last.generation == part.generation => {
+                last.records += part.records;
+                last.bytes += part.bytes;
             }
-            _ => self.parts.push(Part { generation, records: 1, bytes }),
+            _ => self.parts.push(part),
         }
     }
 }

@@ -152,7 +152,7 @@ impl Client for Fake {
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
             let (generation, meta, payload) = self.held.remove(place).unwrap();
-            outcomes.push(Outcome { generation, bytes: payload.len(), meta, result: Ok(ACK) });
+            outcomes.push(Outcome::of_one(generation, payload.len(), meta, Ok(ACK)));
         }
         let delivers = match self.mode() {
             Mode::Deliver => true,
@@ -164,7 +164,7 @@ impl Client for Fake {
             let (kind, cause) = (DeliveryErrorKind::Rejected, "as scripted".into());
             let result =
                 if delivers { Ok(ACK) } else { Err(Failure { kind, possibly_delivered: false, cause, payload }) };
-            Outcome { generation, bytes, meta, result }
+            Outcome::of_one(generation, bytes, meta, result)
         }));
     }
 

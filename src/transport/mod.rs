@@ -41,13 +41,24 @@ pub(crate) trait Client: Send {
     fn patience(&self) -> Duration;
 }
 
-/// What became of one record that a client took.
+/// What became of records that a client took.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) generation: Generation,
+    /// How many have this outcome: one where it has a `meta`.
+    pub(crate) records: usize,
+    /// Their payloads' bytes.
     pub(crate) bytes: usize,
-    pub(crate) meta: Meta,
+    /// Of a record that somebody may want to hear of. Records that nobody tracks can share an outcome without one.
+    pub(crate) meta: Option<Meta>,
     pub(crate) result: Result<Ack, Failure>,
+}
+
+impl Outcome {
+    /// What became of one record.
+    pub(crate) fn of_one(generation: Generation, bytes: usize, meta: Meta, result: Result<Ack, Failure>) -> Outcome {
+        Outcome { generation, records: 1, bytes, meta: Some(meta), result }
+    }
 }
 
 /// Where a delivered record is.

@@ -82,14 +82,14 @@ struct Held {
 
 impl Held {
     fn delivered(self, ack: Ack) -> Outcome {
-        Outcome { generation: self.generation, bytes: self.bytes, meta: self.meta, result: Ok(ack) }
+        Outcome::of_one(self.generation, self.bytes, self.meta, Ok(ack))
     }
 
     /// The payload goes with the failure where somebody wants to hear of the record.
     fn failed(self, failure: Failure, payload: Vec<u8>) -> Outcome {
         let payload = if self.meta.tracked.is_some() { payload } else { Vec::new() };
         let result = Err(Failure { payload, ..failure });
-        Outcome { generation: self.generation, bytes: self.bytes, meta: self.meta, result }
+        Outcome::of_one(self.generation, self.bytes, self.meta, result)
     }
 }
 

@@ -40,7 +40,7 @@ struct Loaded {
 
 impl Loaded {
     fn outcome(&self, result: Result<Ack, Failure>) -> Outcome {
-        Outcome { generation: self.generation, bytes: self.payload.len(), meta: self.meta.clone(), result }
+        Outcome::of_one(self.generation, self.payload.len(), self.meta.clone(), result)
     }
 }
 

@@ -159,7 +159,7 @@ impl Client for SyncClient {
             if payload.len() > LARGEST_PAYLOAD {
                 let words = format!("a payload of {} bytes is too large", payload.len());
                 let failure = Failure { payload: payload.to_vec(), ..failure(&self.settings.topic, &words) };
-                self.refused.push(Outcome { generation, bytes: payload.len(), meta, result: Err(failure) });
+                self.refused.push(Outcome::of_one(generation, payload.len(), meta, Err(failure)));
                 continue;
             }
             if !self.filling.takes(payload.len(), self.settings.batch_bytes) {
