@@ -8,6 +8,8 @@ pub(crate) mod fake;
 mod pause;
 #[cfg(feature = "sync")]
 mod sync_kafka;
+#[cfg(feature = "sync")]
+mod sync_wire;
 
 use std::sync::Arc;
 use std::time::Duration;

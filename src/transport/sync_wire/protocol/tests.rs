@@ -1,0 +1,1 @@
+//! Each version against the codec.
