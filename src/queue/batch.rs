@@ -74,6 +74,38 @@ impl Batch {
         Some((&self.bytes[start..self.start], first.meta))
     }
 
+    /// Takes all of it and leaves `spare` in its place: the transport answers for these records now.
+    pub(crate) fn take_all(&mut self, spare: Batch) -> Batch {
+        self.tracked().for_each(|tracked| tracked.hand_over());
+        std::mem::replace(self, spare)
+    }
+
+    /// Takes the oldest `count` records out, into a batch of their own.
+    pub(crate) fn split_front(&mut self, count: usize) -> Batch {
+        let count = count.min(self.len());
+        let mut front = Batch { generation: self.generation, ..Batch::default() };
+        let length: usize = self.records.iter().take(count).map(|record| record.length).sum();
+        front.bytes.extend_from_slice(&self.bytes[self.start..self.start + length]);
+        front.records.extend(self.records.drain(..count));
+        self.start += length;
+        front
+    }
+
+    /// The records that are left, the oldest first.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&[u8], &Meta)> {
+        let mut rest = &self.bytes[self.start..];
+        self.records.iter().map(move |record| {
+            let (payload, after) = rest.split_at(record.length);
+            rest = after;
+            (payload, &record.meta)
+        })
+    }
+
+    /// Whether somebody wants to hear of one of the records.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.tracked().next().is_some()
+    }
+
     /// The records that somebody wants to hear of.
     pub(super) fn tracked(&self) -> impl Iterator<Item = &Arc<Tracked>> {
         self.records.iter().filter_map(|record| record.meta.tracked.as_ref())
@@ -86,18 +118,18 @@ impl Batch {
             && (self.is_empty() || (self.len() < records && self.bytes.len() + length <= bytes))
     }
 
-    pub(super) fn start(&mut self, generation: Generation) {
+    pub(crate) fn start(&mut self, generation: Generation) {
         debug_assert!(self.is_empty());
         self.generation = generation;
     }
 
-    pub(super) fn push(&mut self, payload: &[u8], meta: Meta) {
+    pub(crate) fn push(&mut self, payload: &[u8], meta: Meta) {
         self.bytes.extend_from_slice(payload);
         self.records.push_back(Queued { length: payload.len(), meta });
     }
 
     /// The empty batch with its buffers, unless a giant has blown them up.
-    pub(super) fn emptied(mut self) -> Option<Batch> {
+    pub(crate) fn emptied(mut self) -> Option<Batch> {
         if self.bytes.capacity() > 2 * FULL_BYTES {
             return None;
         }

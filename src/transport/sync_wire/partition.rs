@@ -1,0 +1,183 @@
+//! One partition: its leader, and its loads in the order of their sequence numbers.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::load::{Load, Way, sequence_after};
+use super::protocol::ErrorCode;
+use crate::transport::pause::Pause;
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) index: i32,
+    /// None while it has none.
+    pub(super) leader: Option<i32>,
+    pub(super) leader_epoch: i32,
+    /// Of the next load that is new.
+    next_sequence: i32,
+    /// Loads that have been sent and have no outcome, in their order.
+    sent: VecDeque<Load>,
+    /// Before an attempt is repeated.
+    pause: Pause,
+}
+
+/// What an answer means for a load.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Delivered(Load),
+    /// Another attempt cannot help.
+    Refused(Load),
+    /// It is sent again, and all that follows it.
+    Again,
+    /// The broker has lost, or never had, the sequence: the producer's session must start over.
+    StartOver,
+}
+
+impl Partition {
+    pub(super) fn new(index: i32, backoff: (std::time::Duration, std::time::Duration)) -> Partition {
+        let pause = Pause::new(backoff);
+        Partition { index, leader: None, leader_epoch: -1, next_sequence: 0, sent: VecDeque::new(), pause }
+    }
+
+    /// Whether a load that is new may be sent, where so many may be under way.
+    pub(super) fn takes_new(&self, most: usize) -> bool {
+        self.leader.is_some() && self.sent.len() < most && self.sent.iter().all(|load| load.way != Way::Waits)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// A load that is new, at the end of the sequence.
+    pub(super) fn add(&mut self, mut load: Load) -> &mut Load {
+        load.sequence = self.next_sequence;
+        self.next_sequence = sequence_after(self.next_sequence, load.len());
+        self.sent.push_back(load);
+        let last = self.sent.len() - 1;
+        &mut self.sent[last]
+    }
+
+    /// The next load to be sent again on this connection. Later ones wait for it, and it for earlier ones that are
+    /// under way elsewhere.
+    pub(super) fn next_again(&mut self, connection: usize, now: Instant) -> Option<&mut Load> {
+        if self.pause.left(now).is_some() {
+            return None;
+        }
+        for load in &mut self.sent {
+            match load.way {
+                Way::Waits => return Some(load),
+                Way::UnderWay { connection: other, .. } if other != connection => return None,
+                Way::UnderWay { .. } => {}
+            }
+        }
+        None
+    }
+
+    /// Whether a load waits for another attempt.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.sent.iter().any(|load| load.way == Way::Waits)
+    }
+
+    pub(super) fn has_under_way(&self) -> bool {
+        self.sent.iter().any(|load| load.way != Way::Waits)
+    }
+
+    /// When the pause before the next attempt ends, if there is one.
+    pub(super) fn pause_left(&self, now: Instant) -> Option<std::time::Duration> {
+        self.pause.left(now).filter(|_| self.has_waiting())
+    }
+
+    /// What was under way on this connection has to be sent again.
+    pub(super) fn lose(&mut self, lost: usize) {
+        for load in &mut self.sent {
+            if matches!(load.way, Way::UnderWay { connection, .. } if connection == lost) {
+                load.way = Way::Waits;
+            }
+        }
+    }
+
+    /// Takes the broker's answer for a load; nothing if it has meanwhile got its outcome.
+    pub(super) fn conclude(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
+        let place = self.sent.iter().position(|load| load.id == id)?;
+        let load = &mut self.sent[place];
+        let Way::UnderWay { sequence: sent_as, .. } = load.way else { return None };
+        load.way = Way::Waits;
+        if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
+            self.pause.reset();
+            return self.sent.remove(place).map(Verdict::Delivered);
+        }
+        if error.is_about_producer() {
+            // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
+            let expected = place > 0 || sent_as != load.sequence;
+            return Some(if expected { Verdict::Again } else { Verdict::StartOver });
+        }
+        if error.is_too_large() {
+            return self.split(place, next_id());
+        }
+        if error.is_retriable() {
+            self.pause.begin();
+            return Some(Verdict::Again);
+        }
+        self.take_out(place).map(Verdict::Refused)
+    }
+
+    /// The record that is too large is found by halving, and its neighbours are unharmed.
+    fn split(&mut self, place: usize, next_id: u64) -> Option<Verdict> {
+        let load = self.sent.remove(place)?;
+        match load.halves(next_id) {
+            Ok((first, second)) => {
+                self.sent.insert(place, second);
+                self.sent.insert(place, first);
+                Some(Verdict::Again)
+            }
+            Err(alone) => {
+                self.sent.insert(place, alone);
+                self.take_out(place).map(Verdict::Refused)
+            }
+        }
+    }
+
+    /// Takes out a load that the broker did not take: the numbers of those behind it move up.
+    fn take_out(&mut self, place: usize) -> Option<Load> {
+        let load = self.sent.remove(place)?;
+        self.next_sequence = load.sequence;
+        for later in self.sent.iter_mut().skip(place) {
+            later.renumber(self.next_sequence);
+            self.next_sequence = sequence_after(self.next_sequence, later.len());
+        }
+        Some(load)
+    }
+
+    /// Applies `expire` to the loads; whether one of them that has no record left, and of which nobody knows whether
+    /// it arrived, leaves a gap in the sequence.
+    pub(super) fn expire(&mut self, mut expire: impl FnMut(&mut Load)) -> bool {
+        let mut gap = false;
+        self.sent.iter_mut().for_each(&mut expire);
+        // One under way still gets its answer.
+        self.sent.retain(|load| {
+            let ended = load.left() == 0 && load.way == Way::Waits;
+            gap |= ended;
+            !ended
+        });
+        gap
+    }
+
+    /// Begins the sequence anew, for a producer id or epoch that is new.
+    pub(super) fn start_over(&mut self) {
+        self.next_sequence = 0;
+        for load in &mut self.sent {
+            load.forget_given_up();
+            load.renumber(self.next_sequence);
+            self.next_sequence = sequence_after(self.next_sequence, load.len());
+        }
+    }
+
+    pub(super) fn loads(&self) -> impl Iterator<Item = &Load> {
+        self.sent.iter()
+    }
+
+    /// All loads, for the end.
+    pub(super) fn take_all(&mut self) -> VecDeque<Load> {
+        std::mem::take(&mut self.sent)
+    }
+}
