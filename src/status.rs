@@ -12,7 +12,8 @@ use crate::config::Transport;
 pub struct Status {
     /// The transport in use, never [`Transport::Auto`].
     pub transport: Transport,
-    /// The client in use, with its version where it tells it: `"librdkafka 2.12.1"`.
+    /// The client in use, with its version where it tells it: `"librdkafka 2.12.1"`; with `sync` `"wire 0.1.0"`, or
+    /// `"kafka 0.10"` for brokers older than 0.11.
     pub client: String,
     /// Whether records get through.
     pub state: State,
@@ -38,12 +39,12 @@ pub enum State {
 #[derive(Debug)]
 pub(crate) struct Health {
     transport: Transport,
-    client: String,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug)]
 struct Seen {
+    client: String,
     state: State,
     last_error: Option<String>,
     /// The last error that is not about a record: the reason for what happens to records.
@@ -53,8 +54,13 @@ struct Seen {
 
 impl Health {
     pub(crate) fn new(transport: Transport, client: String) -> Health {
-        let seen = Seen { state: State::Connecting, last_error: None, last_heard: None, last_ack: None };
-        Health { transport, client, seen: Mutex::new(seen) }
+        let seen = Seen { client, state: State::Connecting, last_error: None, last_heard: None, last_ack: None };
+        Health { transport, seen: Mutex::new(seen) }
+    }
+
+    /// Another client is in use than at the start.
+    pub(crate) fn client_is(&self, client: String) {
+        self.seen.lock().client = client;
     }
 
     pub(crate) fn up(&self) {
@@ -102,7 +108,7 @@ impl Health {
         let seen = self.seen.lock();
         Status {
             transport: self.transport,
-            client: self.client.clone(),
+            client: seen.client.clone(),
             state: seen.state,
             last_error: seen.last_error.clone(),
             last_ack: seen.last_ack,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::deadline;
 
 /// The pause between attempts: longer each time, and never quite the same.
+#[derive(Debug)]
 pub(super) struct Pause {
     shortest: Duration,
     longest: Duration,
@@ -22,9 +23,7 @@ impl Pause {
     pub(super) fn next(&mut self) -> Duration {
         let step = self.current;
         self.current = (step * 2).min(self.longest);
-        // A hasher's random keys are what std offers as chance; no more is needed to spread attempts.
-        let chance = RandomState::new().build_hasher().finish() as u32;
-        step / 2 + (step / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+        step / 2 + (step / 2).mul_f64(f64::from(chance()) / f64::from(u32::MAX))
     }
 
     pub(super) fn begin(&mut self) {
@@ -40,6 +39,12 @@ impl Pause {
         self.current = self.shortest;
         self.until = None;
     }
+}
+
+/// A number that nobody can foresee.
+pub(super) fn chance() -> u32 {
+    // A hasher's random keys are what std offers as chance; no more is needed to spread attempts.
+    RandomState::new().build_hasher().finish() as u32
 }
 
 #[cfg(test)]

@@ -18,7 +18,9 @@ use super::protocol::{self, Api, ApiVersions, ErrorCode, Malformed};
 use super::settings::Settings;
 use super::tls::{Stream, TlsError};
 use super::trouble::Trouble;
+use crate::config::OauthToken;
 use crate::error::StartupErrorKind;
+use crate::transport::tokens::{Token as Bearer, Tokens};
 
 /// An answer longer than this is none of Kafka's: one topic's metadata takes some 30 bytes for each partition.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -48,6 +50,8 @@ pub(super) struct Connection {
     asked: VecDeque<Asked>,
     next_correlation_id: i32,
     versions: ApiVersions,
+    /// Of the last login, where it was by one.
+    token: Option<OauthToken>,
     /// The set-up, or a new login, ends by then.
     set_up_by: Option<Instant>,
     /// The broker asked for silence until then.
@@ -106,8 +110,6 @@ enum What {
 /// What a connection has to say.
 pub(super) enum Heard {
     Ready,
-    /// It needs a token before it can go on.
-    WantsToken,
     Metadata(protocol::Metadata),
     ProducerId(protocol::InitProducerId),
     Produced(Vec<(Sent, protocol::Produced)>),
@@ -129,6 +131,7 @@ impl Connection {
             asked: VecDeque::new(),
             next_correlation_id: 0,
             versions: ApiVersions::default(),
+            token: None,
             set_up_by: Some(now + settings.connect_timeout),
             muted_until: None,
             login_due: None,
@@ -276,7 +279,7 @@ impl Connection {
         }
         match &settings.sasl {
             None => self.be_ready(heard),
-            Some(_) => self.log_in(settings, heard, now)?,
+            Some(_) => self.log_in(settings, now)?,
         }
         Ok(())
     }
@@ -466,24 +469,39 @@ impl Connection {
 
     // ---- logging in -------------------------------------------------------------------------------------------
 
-    fn log_in(&mut self, settings: &Settings, heard: &mut Vec<Heard>, now: Instant) -> Result<(), Trouble> {
+    fn log_in(&mut self, settings: &Settings, now: Instant) -> Result<(), Trouble> {
         let Some(sasl) = &settings.sasl else { return Ok(()) };
-        if sasl.wants_token() {
-            self.phase = Phase::AwaitsToken;
-            heard.push(Heard::WantsToken);
-            return Ok(());
+        self.token = None;
+        match settings.tokens.as_ref().map(Tokens::request) {
+            None => {}
+            Some(Bearer::Ready(token)) => self.token = Some(token),
+            Some(Bearer::Awaited) => {
+                self.phase = Phase::AwaitsToken;
+                return Ok(());
+            }
+            Some(Bearer::Failed(words)) => return Err(self.trouble(format_args!("{words}"))),
         }
-        let login = Login::new(sasl, None, &self.address.host).map_err(|error| self.refused(&error))?;
-        self.shake_hands(login, settings, now);
-        Ok(())
-    }
-
-    fn shake_hands(&mut self, login: Login, settings: &Settings, now: Instant) {
+        let login = Login::new(sasl, self.token.as_ref()).map_err(|error| self.refused(&error))?;
         let version = self.version(Api::SaslHandshake);
         let frame =
             protocol::sasl_handshake(version, self.next_correlation_id, &settings.client_id, login.mechanism());
         self.phase = Phase::LoggingIn(Box::new(login));
         self.ask(What::Handshake, version, vec![frame.into()], now);
+        Ok(())
+    }
+
+    /// Goes on if it waits for a token and there is an answer now.
+    pub(super) fn look_for_token(
+        &mut self,
+        settings: &Settings,
+        now: Instant,
+        heard: &mut Vec<Heard>,
+    ) -> Result<(), Trouble> {
+        if !matches!(self.phase, Phase::AwaitsToken) {
+            return Ok(());
+        }
+        self.log_in(settings, now)?;
+        self.write(now, heard)
     }
 
     fn handshake_answered(
@@ -502,7 +520,7 @@ impl Connection {
                 login.mechanism(),
                 answer.mechanisms.join(", ")
             );
-            return Err(Trouble::of_kind(StartupErrorKind::Refused, words));
+            return Err(Trouble::of_kind(StartupErrorKind::Authentication, words));
         }
         let step = login.step(None);
         self.stepped(step, settings, now, &mut Vec::new(), None)
@@ -519,14 +537,12 @@ impl Connection {
         let answer = protocol::SaslAuthenticate::decode(frame, version).map_err(|error| self.malformed(error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
-            let said = answer.error_message.unwrap_or_default();
-            let words = format!(
-                "{}: the broker refused the login by {}: {} {said}",
-                self.address,
-                login.mechanism(),
-                answer.error
-            );
-            return Err(Trouble::of_kind(StartupErrorKind::Refused, words));
+            let said = answer.error_message.map(|said| format!(": {said}")).unwrap_or_default();
+            let error = login.refused(&format!("{}{said}", answer.error));
+            if let (Some(tokens), Some(token)) = (&settings.tokens, &self.token) {
+                tokens.forget(&token.token);
+            }
+            return Err(self.refused(&error));
         }
         let step = login.step(Some(&answer.bytes));
         self.stepped(step, settings, now, heard, Some(answer.session_lifetime_ms))
@@ -576,7 +592,7 @@ impl Connection {
         if self.is_ready() && self.asked.is_empty() && self.login_due.is_some_and(|due| due <= now) {
             self.login_due = None;
             self.set_up_by = Some(now + settings.connect_timeout);
-            self.log_in(settings, heard, now)?;
+            self.log_in(settings, now)?;
             return self.write(now, heard);
         }
         if self.is_ready() && self.asked.is_empty() && self.outgoing.is_empty() && self.last_used + IDLE <= now {
@@ -601,6 +617,11 @@ impl Connection {
         }
     }
 
+    /// Whether its life was as long as an idle one may be.
+    pub(super) fn is_aged(&self, now: Instant) -> bool {
+        self.last_used + IDLE <= now
+    }
+
     /// When [`tick`](Connection::tick) has something to do.
     pub(super) fn due(&self, settings: &Settings) -> Option<Instant> {
         let answer = self.asked.front().map(|oldest| oldest.at + settings.answer_timeout());
@@ -611,23 +632,6 @@ impl Connection {
         let idle = (self.is_ready() && self.asked.is_empty()).then(|| self.last_used + IDLE);
         let login = self.login_due.filter(|_| self.asked.is_empty());
         [self.set_up_by, answer, next_address, idle, login, self.muted_until].into_iter().flatten().min()
-    }
-
-    pub(super) fn token(
-        &mut self,
-        token: Result<super::auth::Token, AuthError>,
-        settings: &Settings,
-        now: Instant,
-        heard: &mut Vec<Heard>,
-    ) -> Result<(), Trouble> {
-        if !matches!(self.phase, Phase::AwaitsToken) {
-            return Ok(());
-        }
-        let Some(sasl) = &settings.sasl else { return Ok(()) };
-        let token = token.map_err(|error| self.refused(&error))?;
-        let login = Login::new(sasl, Some(token), &self.address.host).map_err(|error| self.refused(&error))?;
-        self.shake_hands(login, settings, now);
-        self.write(now, heard)
     }
 
     // ---- troubles ---------------------------------------------------------------------------------------------
@@ -641,7 +645,7 @@ impl Connection {
     }
 
     fn refused(&self, error: &AuthError) -> Trouble {
-        Trouble::of_kind(StartupErrorKind::Refused, format!("{}: {error}", self.address))
+        Trouble::of_kind(StartupErrorKind::Authentication, format!("{}: {error}", self.address))
     }
 
     fn io_trouble(&self, error: &io::Error) -> Trouble {
@@ -652,7 +656,7 @@ impl Connection {
     }
 
     fn tls_trouble(&self, error: &TlsError) -> Trouble {
-        let kind = error.is_lasting().then_some(StartupErrorKind::Refused);
+        let kind = error.is_lasting().then_some(StartupErrorKind::Tls);
         Trouble { kind, ..self.trouble(format_args!("{error}")) }
     }
 

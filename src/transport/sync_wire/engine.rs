@@ -13,7 +13,6 @@ use std::{io, mem};
 use mio::{Events, Poll, Token};
 
 use super::address::Address;
-use super::auth;
 use super::connection::{Connection, Heard, Sent};
 use super::load::{self, Load, Way};
 use super::partition::{Partition, Verdict};
@@ -23,11 +22,10 @@ use super::session::Session;
 use super::settings::{Idempotence, LARGEST_PAYLOAD, Settings};
 use super::trouble::Trouble;
 use super::{Shared, Standing};
-use crate::config::OauthToken;
 use crate::error::StartupErrorKind;
 use crate::queue::Batch;
 use crate::status::Health;
-use crate::transport::pause::Pause;
+use crate::transport::pause::{Pause, chance};
 use crate::transport::{Call, Failure, Outcome};
 
 /// Under which the poll reports that somebody woke the thread; connections have the numbers after it.
@@ -79,7 +77,6 @@ pub(super) struct Engine {
 /// What other threads send to this one; it is woken for it.
 enum Mail {
     Resolved(usize, io::Result<Vec<SocketAddr>>),
-    Token(usize, Result<OauthToken, auth::AuthError>),
 }
 
 /// Connections to the servers of the configuration, one at a time.
@@ -126,7 +123,7 @@ impl Engine {
             connections: BTreeMap::new(),
             next_connection: WAKER.0 + 1,
             // Not all clients begin with the same server.
-            bootstrap: Bootstrap { next: crate::transport::pause::chance() as usize, connection: None, pause: pause() },
+            bootstrap: Bootstrap { next: chance() as usize, connection: None, pause: pause() },
             nodes: HashMap::new(),
             metadata: Metadata { wanted: true, asked: None, fresh_until: Instant::now(), pause: pause() },
             topic_id: [0; 16],
@@ -134,7 +131,7 @@ impl Engine {
             session: if settings.idempotence.wanted() { Session::Wanted { current: None } } else { Session::Off },
             session_pause: pause(),
             waiting: VecDeque::new(),
-            sticky: Sticky { place: crate::transport::pause::chance() as usize, left: 0 },
+            sticky: Sticky { place: chance() as usize, left: 0 },
             next_load: 0,
             encoder: Encoder::default(),
             outcomes: Vec::new(),
@@ -173,6 +170,7 @@ impl Engine {
             while let Ok(mail) = self.mail.try_recv() {
                 self.open_mail(mail, now);
             }
+            self.look_for_tokens(now);
         }
     }
 
@@ -222,17 +220,16 @@ impl Engine {
         for heard in heard.drain(..) {
             match heard {
                 Heard::Ready => self.connected(token),
-                Heard::WantsToken => self.fetch_token(token),
                 Heard::Metadata(answer) => self.take_metadata(token, answer, now),
                 Heard::ProducerId(answer) => self.take_producer_id(answer),
                 Heard::Produced(answers) => {
                     for (sent, produced) in answers {
-                        self.conclude(sent, &produced);
+                        self.conclude(sent, produced.error, produced.base_offset, produced.error_message.as_deref());
                     }
                 }
                 Heard::Written(sent) => {
                     for sent in sent {
-                        self.conclude(sent, &protocol::Produced::without_answer(sent.partition));
+                        self.conclude(sent, ErrorCode::NONE, -1, None);
                     }
                 }
             }
@@ -243,19 +240,10 @@ impl Engine {
     }
 
     fn open_mail(&mut self, mail: Mail, now: Instant) {
-        let mut heard = mem::take(&mut self.heard);
-        let (token, result) = match mail {
-            Mail::Resolved(token, found) => {
-                let Some(connection) = self.connections.get_mut(&token) else { return };
-                (token, connection.resolved(found, Token(token), self.poll.registry(), now))
-            }
-            Mail::Token(token, oauth) => {
-                let Some(connection) = self.connections.get_mut(&token) else { return };
-                (token, connection.token(oauth, &self.settings, now, &mut heard))
-            }
-        };
-        self.hear(token, result, &mut heard, now);
-        self.heard = heard;
+        let Mail::Resolved(token, found) = mail;
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let result = connection.resolved(found, Token(token), self.poll.registry(), now);
+        self.hear(token, result, &mut Vec::new(), now);
     }
 
     fn connected(&mut self, token: usize) {
@@ -269,13 +257,19 @@ impl Engine {
         }
     }
 
-    fn fetch_token(&self, token: usize) {
-        let Some(sasl) = &self.settings.sasl else { return };
-        let (mailbox, shared) = (self.mailbox.clone(), Arc::clone(&self.shared));
-        auth::fetch_token(sasl, move |fetched| {
-            let _ = mailbox.send(Mail::Token(token, fetched));
-            let _ = shared.waker.wake();
-        });
+    /// A token may have come for those who wait for one.
+    fn look_for_tokens(&mut self, now: Instant) {
+        if self.settings.tokens.is_none() {
+            return;
+        }
+        let tokens: Vec<usize> = self.connections.keys().copied().collect();
+        let mut heard = mem::take(&mut self.heard);
+        for token in tokens {
+            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            let result = connection.look_for_token(&self.settings, now, &mut heard);
+            self.hear(token, result, &mut heard, now);
+        }
+        self.heard = heard;
     }
 
     // ---- connections ------------------------------------------------------------------------------------------
@@ -491,8 +485,10 @@ impl Engine {
             return;
         }
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        let same = |node: &&mut Node| node.address == connection.address && node.connection.is_none();
-        let found = self.nodes.iter_mut().find(|(_, node)| same(&&mut **node));
+        let found = self
+            .nodes
+            .iter_mut()
+            .find(|(_, node)| node.address == connection.address && node.connection.is_none());
         if let Some((id, node)) = found {
             node.connection = Some(token);
             connection.node = Some(*id);
@@ -515,7 +511,7 @@ impl Engine {
             // An answer from a broker that has not heard of the last election does not undo it.
             if is_another_topic || found.leader_epoch < 0 || found.leader_epoch >= partition.leader_epoch {
                 partition.leader_epoch = found.leader_epoch;
-                partition.leader = Some(found.leader).filter(|leader| *leader >= 0 && found.error.is_usable_leader());
+                partition.leader = Some(found.leader).filter(|leader| *leader >= 0);
             }
         }
         // Partitions never go, but with their topic.
@@ -583,6 +579,7 @@ impl Engine {
         for place in 0..self.partitions.len() {
             self.send_again(place, now);
         }
+        self.refuse_giants();
         while let Some(place) = self.place_for_new(now) {
             let id = self.next_load;
             let most = self.settings.batch_bytes.saturating_sub(super::records::BATCH_OVERHEAD).max(1);
@@ -617,8 +614,8 @@ impl Engine {
                     self.flush(token, now);
                 }
                 Err(failed) => {
-                    let failure = self.failure(&format!("it could not be compressed: {failed}"));
                     let load = partition.take_first_waiting();
+                    let failure = self.failure(&format!("it could not be compressed: {failed}"));
                     load.into_iter().for_each(|load| load.failed(&failure, &mut self.outcomes));
                 }
             }
@@ -687,18 +684,18 @@ impl Engine {
 
     // ---- outcomes ---------------------------------------------------------------------------------------------
 
-    fn conclude(&mut self, sent: Sent, produced: &protocol::Produced) {
+    /// Takes what a broker says of a load.
+    fn conclude(&mut self, sent: Sent, error: ErrorCode, base_offset: i64, said: Option<&str>) {
         let Some(partition) = self.partitions.iter_mut().find(|partition| partition.index == sent.partition) else {
             return;
         };
-        let error = produced.error;
         let next_load = &mut self.next_load;
         let verdict = partition.conclude(sent.load, error, || {
             *next_load += 1;
             *next_load - 1
         });
         if !error.is_ok() && error != ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
-            let said = produced.error_message.as_deref().map(|said| format!(" ({said})")).unwrap_or_default();
+            let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
             let words = format!(
                 "topic {}: the broker answered {error}{said} for partition {}",
                 self.settings.topic, sent.partition
@@ -713,7 +710,7 @@ impl Engine {
             }
             self.metadata.wanted |= error.wants_metadata();
         } else if let Some(Verdict::Delivered(load)) = verdict {
-            let offset = Some(produced.base_offset).filter(|offset| *offset >= 0 && error.is_ok());
+            let offset = Some(base_offset).filter(|offset| *offset >= 0 && error.is_ok());
             load.delivered(sent.partition, offset, &mut self.outcomes, &mut self.spares);
         }
     }
@@ -747,6 +744,17 @@ impl Engine {
             if gap {
                 self.session.start_over();
             }
+        }
+    }
+
+    /// Gives up records that no broker takes, and that would cost the connection. Each has a batch to itself.
+    fn refuse_giants(&mut self) {
+        while let Some(place) = self.waiting.iter().position(|batch| batch.bytes() > LARGEST_PAYLOAD) {
+            let Some(mut giant) = self.waiting.remove(place) else { return };
+            let bytes = giant.bytes();
+            let failure = self.failure(&format!("a payload of {bytes} bytes is too large"));
+            load::fail(&mut giant, usize::MAX, &failure, &mut self.outcomes);
+            self.left(bytes);
         }
     }
 

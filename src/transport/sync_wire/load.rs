@@ -81,6 +81,11 @@ impl Load {
         self.batches.iter().map(Batch::len).sum()
     }
 
+    /// The payload bytes of the records that have no outcome yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(Batch::bytes).sum()
+    }
+
     /// When the oldest record that has no outcome was logged.
     pub(super) fn oldest(&self) -> Option<Instant> {
         oldest(self.batches.iter())

@@ -31,6 +31,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::engine::Engine;
 use self::settings::Settings;
+use super::tokens::Tokens;
 use super::{Batch, Call, Client, Outcome};
 use crate::config::Config;
 use crate::deadline;
@@ -49,10 +50,6 @@ const LONG: Duration = Duration::from_secs(60);
 
 pub(super) fn name() -> String {
     format!("wire {}", env!("CARGO_PKG_VERSION"))
-}
-
-pub(super) fn create(config: &Config, health: &Arc<Health>, call: &Call) -> Result<Box<dyn Client>, LoggerError> {
-    Ok(Box::new(WireClient::new(config, health, call)?))
 }
 
 /// The worker's end of the producer.
@@ -103,7 +100,7 @@ enum Standing {
 
 impl WireClient {
     pub(super) fn new(config: &Config, health: &Arc<Health>, call: &Call) -> Result<WireClient, LoggerError> {
-        let settings = Settings::new(config)?;
+        let mut settings = Settings::new(config)?;
         let system = |error: io::Error| {
             let words = format!("the wire producer could not be set up: {error}");
             LoggerError::Startup(StartupError::new(StartupErrorKind::System, words))
@@ -120,6 +117,13 @@ impl WireClient {
             standing: Mutex::default(),
             news: Condvar::new(),
         });
+        if let Some(callback) = config.delivery.sasl.as_ref().and_then(|sasl| sasl.mechanism.token_callback()) {
+            let shared = Arc::clone(&shared);
+            let wake: Call = Arc::new(move || {
+                let _ = shared.waker.wake();
+            });
+            settings.tokens = Some(Tokens::new(callback, &wake));
+        }
         let engine = {
             let (shared, health, call) = (Arc::clone(&shared), Arc::clone(health), Arc::clone(call));
             move || {
@@ -147,7 +151,7 @@ impl WireClient {
     }
 
     /// Ends the producer, and gives back the records that it has not sent.
-    pub(super) fn end(mut self) -> (Vec<Batch>, Vec<Outcome>) {
+    pub(super) fn end(&mut self) -> (Vec<Batch>, Vec<Outcome>) {
         self.shared.inbox.lock().give_back = true;
         self.stop();
         let batches = std::mem::take(&mut self.shared.inbox.lock().batches);

@@ -162,6 +162,17 @@ impl Partition {
         gap
     }
 
+    /// Takes out the first load that waits for an attempt.
+    pub(super) fn take_first_waiting(&mut self) -> Option<Load> {
+        let place = self.sent.iter().position(|load| load.way == Way::Waits)?;
+        self.take_out(place)
+    }
+
+    /// Whether a load waits for an attempt that has no record left.
+    pub(super) fn has_ended_load(&self) -> bool {
+        self.sent.iter().any(|load| load.left() == 0 && load.way == Way::Waits)
+    }
+
     /// Begins the sequence anew, for a producer id or epoch that is new.
     pub(super) fn start_over(&mut self) {
         self.next_sequence = 0;
@@ -174,10 +185,5 @@ impl Partition {
 
     pub(super) fn loads(&self) -> impl Iterator<Item = &Load> {
         self.sent.iter()
-    }
-
-    /// All loads, for the end.
-    pub(super) fn take_all(&mut self) -> VecDeque<Load> {
-        std::mem::take(&mut self.sent)
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::address::Address;
-use super::compression;
 use super::tls::Connector;
 use crate::config::{Acks, Compression, Config, Sasl};
-use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, Missing};
+use crate::error::{LoggerConfigError, LoggerError};
+use crate::transport::tokens::Tokens;
 
 /// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a
 /// payload must stay under that.
@@ -28,6 +28,8 @@ pub(super) struct Settings {
     pub(super) retry_backoff: (Duration, Duration),
     pub(super) connector: Connector,
     pub(super) sasl: Option<Sasl>,
+    /// Where it logs in by tokens.
+    pub(super) tokens: Option<Tokens>,
 }
 
 /// Whether batches are numbered, so that none is in the topic twice.
@@ -57,9 +59,6 @@ impl Settings {
             return refuse("batch_bytes", &format!("must be from 1 to {LARGEST_PAYLOAD} with `sync`"));
         }
         let compression = delivery.compression.unwrap_or(Compression::Lz4);
-        if !compression::available(compression) {
-            return Err(LoggerDependencyError::new(Missing::Zstd).into());
-        }
         let idempotence = match delivery.idempotence {
             Some(true) => Idempotence::Demanded,
             None if delivery.acks == Acks::All => Idempotence::Preferred,
@@ -82,8 +81,9 @@ impl Settings {
             connect_timeout: delivery.connect_timeout,
             request_timeout: delivery.request_timeout,
             retry_backoff: delivery.retry_backoff,
-            connector: Connector::new(config.tls.as_ref())?,
-            sasl: config.sasl.clone(),
+            connector: Connector::new(delivery.tls.as_ref())?,
+            tokens: None,
+            sasl: delivery.sasl.clone(),
         })
     }
 
