@@ -33,10 +33,10 @@ impl ApiVersions {
             let mut reader = Reader::answer_of_api_versions(frame, false)?;
             reader.i16("ApiVersions: its error code")?;
             // The error says enough, whatever the encoding of the rest.
-            let ranges = ranges(&mut reader, false).unwrap_or_default();
+            let ranges = ranges(&mut reader).unwrap_or_default();
             return Ok(ApiVersions { error, ranges, throttle_ms: 0 });
         }
-        let ranges = ranges(&mut reader, flexible)?;
+        let ranges = ranges(&mut reader)?;
         let throttle_ms = if version >= 1 { reader.i32("ApiVersions: its throttle time")? } else { 0 };
         reader.tagged_fields("ApiVersions: its tagged fields")?;
         reader.finish()?;
@@ -59,9 +59,8 @@ impl ApiVersions {
     }
 }
 
-fn ranges(reader: &mut Reader<'_>, flexible: bool) -> Read<Vec<Range>> {
-    let smallest = if flexible { 7 } else { 6 };
-    let count = reader.count(smallest, "ApiVersions: the number of APIs")?;
+fn ranges(reader: &mut Reader<'_>) -> Read<Vec<Range>> {
+    let count = reader.count(6, "ApiVersions: the number of APIs")?;
     let mut ranges = Vec::with_capacity(count);
     for _ in 0..count {
         ranges.push(Range {

@@ -37,16 +37,15 @@ pub(in super::super) struct Partition {
 impl Metadata {
     /// Reads the answer to a request of `version` for `topic` alone.
     pub(in super::super) fn decode(frame: &[u8], version: i16, topic: &str) -> Result<Metadata, Malformed> {
-        let flexible = Api::Metadata.is_flexible(version);
-        let mut reader = Reader::answer(frame, flexible)?;
+        let mut reader = Reader::answer(frame, Api::Metadata.is_flexible(version))?;
         let throttle_ms = reader.i32("Metadata: its throttle time")?;
-        let brokers = brokers(&mut reader, flexible)?;
+        let brokers = brokers(&mut reader)?;
         reader.nullable_string("Metadata: the cluster's id")?;
         reader.i32("Metadata: the controller's id")?;
-        let topics = reader.count(if flexible { 6 } else { 9 }, "Metadata: the number of topics")?;
+        let topics = reader.count(9, "Metadata: the number of topics")?;
         let mut found = None;
         for _ in 0..topics {
-            let heard = Topic::decode(&mut reader, version, flexible)?;
+            let heard = Topic::decode(&mut reader, version)?;
             // A null name comes with an id, for a topic that was asked for; no other was.
             if heard.name.is_none_or(|name| name == topic) && found.is_none() {
                 found = Some(heard);
@@ -77,12 +76,12 @@ struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    fn decode(reader: &mut Reader<'a>, version: i16, flexible: bool) -> Read<Topic<'a>> {
+    fn decode(reader: &mut Reader<'a>, version: i16) -> Read<Topic<'a>> {
         let error = ErrorCode(reader.i16("Metadata: a topic's error code")?);
         let name = reader.nullable_string("Metadata: a topic's name")?;
         let id = if version >= 10 { reader.uuid("Metadata: a topic's id")? } else { [0; 16] };
         reader.i8("Metadata: whether a topic is internal")?;
-        let partitions = partitions(reader, version, flexible)?;
+        let partitions = partitions(reader, version)?;
         if version >= 8 {
             reader.i32("Metadata: a topic's authorized operations")?;
         }
@@ -91,8 +90,8 @@ impl<'a> Topic<'a> {
     }
 }
 
-fn brokers(reader: &mut Reader<'_>, flexible: bool) -> Read<Vec<Broker>> {
-    let count = reader.count(if flexible { 11 } else { 12 }, "Metadata: the number of brokers")?;
+fn brokers(reader: &mut Reader<'_>) -> Read<Vec<Broker>> {
+    let count = reader.count(11, "Metadata: the number of brokers")?;
     let mut brokers = Vec::with_capacity(count);
     for _ in 0..count {
         let id = reader.i32("Metadata: a broker's id")?;
@@ -106,8 +105,8 @@ fn brokers(reader: &mut Reader<'_>, flexible: bool) -> Read<Vec<Broker>> {
     Ok(brokers)
 }
 
-fn partitions(reader: &mut Reader<'_>, version: i16, flexible: bool) -> Read<Vec<Partition>> {
-    let count = reader.count(if flexible { 14 } else { 18 }, "Metadata: the number of partitions")?;
+fn partitions(reader: &mut Reader<'_>, version: i16) -> Read<Vec<Partition>> {
+    let count = reader.count(18, "Metadata: the number of partitions")?;
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {
         let error = ErrorCode(reader.i16("Metadata: a partition's error code")?);

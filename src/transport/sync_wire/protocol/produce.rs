@@ -137,10 +137,9 @@ pub(in super::super) struct Produced {
 impl Produce {
     /// Reads the answer to a request of `version`.
     pub(in super::super) fn decode(frame: &[u8], version: i16) -> Result<Produce, Malformed> {
-        let flexible = Api::Produce.is_flexible(version);
-        let mut reader = Reader::answer(frame, flexible)?;
+        let mut reader = Reader::answer(frame, Api::Produce.is_flexible(version))?;
         let mut partitions = Vec::new();
-        for _ in 0..reader.count(if flexible { 3 } else { 6 }, "Produce: the number of topics")? {
+        for _ in 0..reader.count(3, "Produce: the number of topics")? {
             if version >= 13 {
                 reader.uuid("Produce: a topic's id")?;
             } else {
@@ -150,7 +149,7 @@ impl Produce {
             let count = reader.count(22, "Produce: the number of partitions")?;
             partitions.reserve(count);
             for _ in 0..count {
-                partitions.push(Produced::decode(&mut reader, version, flexible)?);
+                partitions.push(Produced::decode(&mut reader, version)?);
             }
             reader.tagged_fields("Produce: a topic's tagged fields")?;
         }
@@ -162,7 +161,7 @@ impl Produce {
 }
 
 impl Produced {
-    fn decode(reader: &mut Reader<'_>, version: i16, flexible: bool) -> Read<Produced> {
+    fn decode(reader: &mut Reader<'_>, version: i16) -> Read<Produced> {
         let index = reader.i32("Produce: a partition's index")?;
         let error = ErrorCode(reader.i16("Produce: a partition's error code")?);
         let base_offset = reader.i64("Produce: a partition's base offset")?;
@@ -173,7 +172,7 @@ impl Produced {
         let mut error_message = None;
         if version >= 8 {
             let mut first = None;
-            for _ in 0..reader.count(if flexible { 6 } else { 6 }, "Produce: the number of record errors")? {
+            for _ in 0..reader.count(6, "Produce: the number of record errors")? {
                 reader.i32("Produce: the index of a record with an error")?;
                 let message = reader.nullable_string("Produce: the message of a record's error")?;
                 first = first.or(message);

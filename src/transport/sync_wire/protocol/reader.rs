@@ -81,9 +81,10 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(length, what)?).map(Some).map_err(|_| Malformed(what))
     }
 
+    /// Null counts as empty.
     pub(super) fn bytes(&mut self, what: &'static str) -> Read<&'a [u8]> {
         let length = if self.flexible { self.compact_length(what)? } else { length(self.i32(what)?, what)? };
-        self.take(length.ok_or(Malformed(what))?, what)
+        self.take(length.unwrap_or(0), what)
     }
 
     /// How many items follow; null counts as none. `smallest` is the least number of bytes that one takes, so that who
