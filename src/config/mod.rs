@@ -5,6 +5,7 @@ mod env;
 mod file;
 mod options;
 mod security;
+mod security_words;
 mod servers;
 mod table;
 mod validate;
