@@ -155,7 +155,7 @@ impl Request {
 
     /// The batches of this Produce request.
     fn produced(&self) -> Vec<Produced> {
-        assert!(self.api_key == PRODUCE && self.version <= 12, "Produce version {} has topic ids", self.version);
+        assert!(self.api_key == PRODUCE && self.version <= 13, "Produce version {} is not known here", self.version);
         let flexible = self.version >= 9;
         let mut reader = Reader::new(&self.rest, "a Produce request");
         if flexible {
@@ -167,7 +167,11 @@ impl Request {
         let (acks, timeout_ms) = (reader.i16(), reader.i32());
         let mut batches = Vec::new();
         for _ in 0..reader.length(flexible) {
-            let topic = reader.nullable_string(flexible).expect("a topic has a name");
+            let topic = if self.version >= 13 {
+                reader.take(16).iter().map(|byte| format!("{byte:02x}")).collect()
+            } else {
+                reader.nullable_string(flexible).expect("a topic has a name")
+            };
             for _ in 0..reader.length(flexible) {
                 let partition = reader.i32();
                 let length = reader.length(flexible);

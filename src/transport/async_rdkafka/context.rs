@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ pub(super) struct Context {
     health: Arc<Health>,
     reports: Mutex<Vec<Report>>,
     heard: AtomicBool,
+    /// How many statistics in a row knew no server.
+    without_servers: AtomicU32,
     access: Access,
     denied: Mutex<Option<Denied>>,
 }
@@ -55,7 +57,7 @@ pub(super) struct Report {
 impl Context {
     pub(super) fn new(health: Arc<Health>, access: Access) -> Context {
         let (reports, heard, denied) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
-        Context { health, reports, heard, access, denied }
+        Context { health, reports, heard, without_servers: AtomicU32::new(0), access, denied }
     }
 
     /// The last denial.
@@ -70,6 +72,15 @@ impl Context {
     /// Whether there was a callback since the last call.
     pub(super) fn take_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether librdkafka knows no server, and has not for a while; asked again, only after another while.
+    pub(super) fn take_lost_servers(&self) -> bool {
+        /// Statistics come every second; it finds its servers again within a moment, if at all.
+        const A_WHILE: u32 = 2;
+        self.without_servers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count >= A_WHILE).then_some(0))
+            .is_ok()
     }
 
     fn hear(&self) {
@@ -153,6 +164,13 @@ impl ClientContext for Context {
         self.hear();
         let Ok(statistics) = serde_json::from_slice::<serde_json::Value>(statistics) else { return };
         let Some(brokers) = statistics["brokers"].as_object() else { return };
+        // Beside these there are some of librdkafka's own, which are no servers.
+        let is_server = |broker: &serde_json::Value| broker["source"] == "learned" || broker["source"] == "configured";
+        if brokers.values().any(is_server) {
+            self.without_servers.store(0, Ordering::Relaxed);
+        } else {
+            self.without_servers.fetch_add(1, Ordering::Relaxed);
+        }
         if brokers.values().any(|broker| broker["state"] == "UP") {
             self.health.up();
         } else {

@@ -1,6 +1,7 @@
 //! `async`: librdkafka, as one `BaseProducer` that the worker polls.
 
 mod context;
+mod servers;
 mod settings;
 
 use std::sync::Arc;
@@ -221,6 +222,10 @@ impl Client for AsyncClient {
         {
             self.health.down(format!("librdkafka failed for good and is replaced: {reason}"));
             self.drain();
+        }
+        if heard && self.producer.context().take_lost_servers() {
+            self.health.down("librdkafka has lost all its brokers: it is given the bootstrap servers again");
+            servers::add(self.producer.client(), &self.servers);
         }
         if self.draining && self.held.is_empty() {
             self.expire(outcomes);

@@ -89,6 +89,18 @@ fn values(servers: &str, expected: usize) -> Vec<String> {
 }
 
 #[test]
+fn a_producer_that_has_lost_its_servers_is_given_them_again() {
+    let cluster = cluster();
+    let mut client = client(&cluster.bootstrap_servers(), |_| {});
+    // What librdkafka comes to when it has removed all servers: one that was never given any.
+    client.client_config.remove("metadata.broker.list");
+    client.producer = producer(&client.client_config, &client.health, &client.access).unwrap();
+    submit(&mut client, 0..10);
+    assert!(outcomes(&mut client, 10).iter().all(|outcome| outcome.result.is_ok()));
+    assert!(client.health.read().last_error.unwrap().contains("bootstrap servers again"));
+}
+
+#[test]
 fn a_producer_that_fails_for_good_is_replaced_and_its_records_go_on_in_order() {
     let cluster = cluster();
     let mut client = client(&cluster.bootstrap_servers(), |_| {});

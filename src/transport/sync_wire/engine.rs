@@ -706,6 +706,8 @@ impl Engine {
                     self.health.error(words);
                     self.session.start_over();
                 }
+                // Expected behind a load that is sent again, so it tells nothing.
+                _ if error.is_about_producer() => {}
                 _ => self.health.error(words),
             }
             self.metadata.wanted |= error.wants_metadata();
