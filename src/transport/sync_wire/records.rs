@@ -504,7 +504,7 @@ mod tests {
                         + record.value.len()
                         + record.headers.iter().map(|(k, v)| k.len() + v.len() + HEADER_OVERHEAD).sum::<usize>();
                     let first = Owned::new("", time);
-                    let alone = encode(&mut encoder, &[first.clone()], Compression::None, PRODUCER).len();
+                    let alone = encode(&mut encoder, std::slice::from_ref(&first), Compression::None, PRODUCER).len();
                     let both = encode(&mut encoder, &[first, record], Compression::None, PRODUCER).len();
                     assert!(both - alone <= size_bound(payload), "{} > {}", both - alone, size_bound(payload));
                 }

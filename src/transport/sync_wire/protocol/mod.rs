@@ -27,6 +27,7 @@ pub(super) use self::sasl::{SaslAuthenticate, SaslHandshake};
 
 /// What we ask a broker for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::enum_variant_names, reason = "the protocol calls one of them ApiVersions")]
 pub(super) enum Api {
     Produce,
     Metadata,
