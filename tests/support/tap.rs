@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::kafka::{Broker, Version};
 use super::proxy::Proxy;
+use super::topic;
 use super::wait;
 
 pub const PRODUCE: i16 = 0;
@@ -61,7 +62,9 @@ impl Tap {
     pub fn batches(&self, topic: &str) -> Vec<Produced> {
         let mut batches: Vec<Produced> =
             self.requests(0).iter().filter(|request| request.api_key == PRODUCE).flat_map(Request::produced).collect();
-        batches.retain(|batch| batch.topic == topic);
+        // From version 13 on a topic goes by its id.
+        let id = batches.iter().any(|batch| batch.version >= 13).then(|| hexadecimal(&topic::id(&self.direct(), topic)));
+        batches.retain(|batch| batch.topic == topic || Some(&batch.topic) == id.as_ref());
         batches
     }
 
@@ -121,8 +124,10 @@ pub struct Request {
 pub struct Produced {
     pub connection: usize,
     pub at: SystemTime,
+    pub version: i16,
     pub acks: i16,
     pub timeout_ms: i32,
+    /// Its name, or from version 13 on its id.
     pub topic: String,
     pub partition: i32,
     pub batch: Batch,
@@ -168,7 +173,7 @@ impl Request {
         let mut batches = Vec::new();
         for _ in 0..reader.length(flexible) {
             let topic = if self.version >= 13 {
-                reader.take(16).iter().map(|byte| format!("{byte:02x}")).collect()
+                hexadecimal(reader.take(16))
             } else {
                 reader.nullable_string(flexible).expect("a topic has a name")
             };
@@ -179,8 +184,8 @@ impl Request {
                 if flexible {
                     reader.no_tags();
                 }
-                let (connection, at, topic) = (self.connection, self.at, topic.clone());
-                batches.push(Produced { connection, at, acks, timeout_ms, topic, partition, batch });
+                let (connection, at, version, topic) = (self.connection, self.at, self.version, topic.clone());
+                batches.push(Produced { connection, at, version, acks, timeout_ms, topic, partition, batch });
             }
             if flexible {
                 reader.no_tags();
@@ -192,6 +197,10 @@ impl Request {
         reader.end();
         batches
     }
+}
+
+fn hexadecimal(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Batch {
