@@ -12,7 +12,7 @@ use crate::support::process;
 use crate::support::reader::ReadRecord;
 use crate::target::{LONG, Target};
 
-const THREADS: u64 = 4;
+pub(crate) const THREADS: u64 = 4;
 
 /// Logs `each` records from each of some threads: who and the how-many-th is in the fields.
 pub(crate) fn log_from_threads(logger: &KafkaLogger, each: u64) {

@@ -11,7 +11,7 @@ use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
 use crate::support::wait;
-use crate::{Case, awaited, exit, options, overflow, parity, records, restarts, startup, topics};
+use crate::{Case, awaited, cluster, exit, options, overflow, parity, records, restarts, startup, topics};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -114,6 +114,17 @@ impl Target {
         cases
     }
 
+    /// The cases for a cluster of three.
+    pub(crate) fn cluster_cases(&self) -> Vec<Case> {
+        if self.transport == Transport::Sync && self.kafka == Some(Version::V4_4_0) {
+            return Vec::new();
+        }
+        vec![
+            ("cluster::a_leader_that_is_killed_loses_nothing", cluster::a_leader_that_is_killed),
+            ("cluster::a_rolled_cluster_loses_nothing", cluster::rolled),
+        ]
+    }
+
     /// The cases beside the Python sink.
     pub(crate) fn parity_cases(&self) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
@@ -134,14 +145,28 @@ impl Target {
         }
     }
 
+    pub(crate) fn version(&self) -> Version {
+        self.kafka.expect("this case is for real brokers")
+    }
+
     /// The real broker, shared by all trials of this version.
     pub(crate) fn broker(&self) -> &'static Broker {
-        kafka::shared(self.kafka.expect("this case is for real brokers"))
+        kafka::shared(self.version())
+    }
+
+    /// Whether a record that was sent again is in the log once all the same.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.transport == Transport::Async
     }
 
     /// A configuration for a topic of its own.
     pub(crate) fn config(&self, topic: &str) -> Config {
-        Config::new(self.bootstrap(), topic).transport(self.transport)
+        self.config_at(&self.bootstrap(), topic)
+    }
+
+    /// The same, on other brokers than the shared one.
+    pub(crate) fn config_at(&self, bootstrap: &str, topic: &str) -> Config {
+        Config::new(bootstrap, topic).transport(self.transport)
     }
 
     pub(crate) fn create_topic(&self, prefix: &str, partitions: usize, configs: &[(&str, &str)]) -> String {
@@ -155,17 +180,20 @@ impl Target {
 
     /// Reads the topic with a client other than the one that wrote it.
     pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<ReadRecord> {
+        self.read_at(&self.bootstrap(), topic, expected)
+    }
+
+    /// The same, on other brokers than the shared one.
+    pub(crate) fn read_at(&self, bootstrap: &str, topic: &str, expected: usize) -> Vec<ReadRecord> {
         match (self.transport, self.kafka) {
             // The writer was librdkafka, so Apache Kafka's own consumer reads.
-            (Transport::Async, Some(version)) => {
-                reader::java_console(version, &self.bootstrap(), topic, expected, LONG)
-            }
+            (Transport::Async, Some(version)) => reader::java_console(version, bootstrap, topic, expected, LONG),
             // Nothing but librdkafka itself reads from its mock cluster here.
             _ => {
                 // It reads what is there at the call; without acknowledgements the last records may be on their way yet.
                 let mut records = Vec::new();
                 wait::holds_within(Duration::from_secs(10), || {
-                    records = reader::librdkafka(&self.bootstrap(), topic, LONG);
+                    records = reader::librdkafka(bootstrap, topic, LONG);
                     records.len() >= expected
                 });
                 records
