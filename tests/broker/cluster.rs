@@ -20,8 +20,16 @@ pub(crate) fn a_leader_that_is_killed(target: &Target) {
     const AWAY: Duration = Duration::from_secs(5);
     through(target, Duration::from_secs(10), |cluster, topic, logger| {
         let leader = cluster.leader_of(topic, 0);
+        let replicas = cluster.replicas_of(topic, 0);
+        let last = *replicas.iter().rev().find(|id| **id != leader).expect("there are three");
         wait::until("a quarter to be logged", LONG, || logger.stats().submitted >= RECORDS / 4);
+        // As long as one replica that is in sync takes nothing, nothing is acknowledged. So the next leader has records
+        // of which the logger never hears, and which it has to send again.
+        cluster.node(last).freeze();
+        let held = logger.stats().pending + 5_000;
+        wait::until("records to wait for an acknowledgement", LONG, || logger.stats().pending >= held);
         cluster.node(leader).kill();
+        cluster.node(last).thaw();
         let (killed, at_the_kill) = (Instant::now(), logger.stats());
         assert!(at_the_kill.delivered > 0 && at_the_kill.submitted < RECORDS / 2, "{at_the_kill:?}");
 

@@ -82,6 +82,17 @@ impl Cluster {
         leader
     }
 
+    /// The ids of the brokers that have this partition. The first of them that is in sync will lead it next.
+    pub fn replicas_of(&self, topic: &str, partition: i32) -> Vec<i32> {
+        let mut replicas = Vec::new();
+        self.wait_for(&format!("partition {partition} of {topic} to have replicas"), topic, |partitions| {
+            let found = partitions.iter().find(|found| found.id() == partition);
+            replicas = found.map(|found| found.replicas().to_vec()).unwrap_or_default();
+            !replicas.is_empty()
+        });
+        replicas
+    }
+
     /// Waits until no partition of the topic is led by this broker.
     pub fn wait_until_led_by_others(&self, topic: &str, id: i32) {
         self.wait_for(&format!("others than broker {id} to lead all of {topic}"), topic, |partitions| {
