@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use crate::config::Transport;
+
 /// Why a logger could not be set up.
 ///
 /// Nothing is left behind when one is returned: no global logger, no connection, and no thread but one that may still
@@ -11,7 +13,7 @@ use std::fmt;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoggerError {
-    /// The transport asked for is not compiled into this build.
+    /// The transport asked for, or what an option needs, is not compiled into this build.
     Dependency(LoggerDependencyError),
     /// An option, or a combination of options, that cannot work.
     Config(LoggerConfigError),
@@ -56,7 +58,7 @@ impl From<StartupError> for LoggerError {
     }
 }
 
-/// A transport that was asked for and is not compiled in.
+/// A transport, or what an option needs, that was asked for and is not compiled in.
 ///
 /// Its text names the missing Cargo feature and the line of Cargo.toml that brings it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,17 @@ pub(crate) enum Missing {
     Async,
     Sync,
     AnyTransport,
+    /// What an option needs, with the transport in use.
+    Tls(Needs, Transport),
+    Zstd(Transport),
+}
+
+/// What needs encryption to be compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Tls,
+    /// A mechanism that librdkafka has from OpenSSL.
+    Mechanism(&'static str),
 }
 
 impl LoggerDependencyError {
@@ -83,6 +96,8 @@ impl LoggerDependencyError {
         match self.wanted {
             Missing::Async | Missing::AnyTransport => "async",
             Missing::Sync => "sync",
+            Missing::Tls(..) => "tls",
+            Missing::Zstd(_) => "zstd",
         }
     }
 }
@@ -90,10 +105,13 @@ impl LoggerDependencyError {
 impl fmt::Display for LoggerDependencyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const VERSION: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
-        let sync_line =
-            format_args!("kafka_log = {{ version = \"{VERSION}\", default-features = false, features = [\"sync\"] }}")
-                .to_string();
-        let async_line = format!("kafka_log = {{ version = \"{VERSION}\", features = [\"async\"] }}");
+        let line = |transport, more: &str| match transport {
+            Transport::Sync => format!(
+                "kafka_log = {{ version = \"{VERSION}\", default-features = false, features = [\"sync\"{more}] }}"
+            ),
+            _ => format!("kafka_log = {{ version = \"{VERSION}\", features = [\"async\"{more}] }}"),
+        };
+        let (async_line, sync_line) = (line(Transport::Async, ""), line(Transport::Sync, ""));
         match self.wanted {
             Missing::Async => write!(
                 f,
@@ -107,6 +125,22 @@ impl fmt::Display for LoggerDependencyError {
                 f,
                 "no transport is compiled in: enable the feature `async` (librdkafka) in Cargo.toml: {async_line} \
                  or the feature `sync` (pure Rust, no C compiler): {sync_line}"
+            ),
+            Missing::Tls(needs, transport) => {
+                match needs {
+                    Needs::Tls => f.write_str("the option `tls` needs what is not compiled in")?,
+                    Needs::Mechanism(name) => {
+                        write!(f, "the option `sasl` needs for {name} what is not compiled in")?;
+                    }
+                }
+                let library = if transport == Transport::Sync { "rustls" } else { "OpenSSL" };
+                write!(f, ": enable the feature `tls` ({library}) in Cargo.toml: {}", line(transport, ", \"tls\""))
+            }
+            Missing::Zstd(transport) => write!(
+                f,
+                "the option `compression` needs for Zstd what is not compiled in: enable the feature `zstd` in \
+                 Cargo.toml: {}",
+                line(transport, ", \"zstd\"")
             ),
         }
     }
@@ -178,8 +212,13 @@ pub enum StartupErrorKind {
     UnknownTopic,
     /// A broker answered, and does not speak the protocol of the client in use.
     UnsupportedBroker,
-    /// A broker answered and refused: rights or authentication.
+    /// A broker answered and refused, for want of rights.
     Refused,
+    /// The credentials or the token were refused, or could not be had; or the broker failed to prove that it knows them.
+    Authentication,
+    /// No connection could be encrypted with a certificate that is trusted and has the broker's name; or the broker wants
+    /// one of us.
+    Tls,
     /// The system refused something the logger needs, a thread say.
     System,
 }

@@ -21,7 +21,9 @@ mod status;
 mod transport;
 mod worker;
 
-pub use crate::config::{Acks, Compression, Config, IntoBootstrapServers, Overflow, Startup, Transport};
+pub use crate::config::{
+    Acks, Compression, Config, IntoBootstrapServers, OauthToken, Overflow, Sasl, Startup, SyncProducer, Tls, Transport,
+};
 pub use crate::delivery::{
     Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,
 };

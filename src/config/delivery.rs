@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Acks, Compression, Config};
+use super::{Acks, Compression, Config, Sasl, Tls};
 
 impl Config {
     /// The name under which brokers see this client, in their logs, quotas and metrics. Default: `kafka_log`.
@@ -108,7 +108,7 @@ impl Config {
         self
     }
 
-    fn set(mut self, option: &'static str) -> Config {
+    pub(super) fn set(mut self, option: &'static str) -> Config {
         self.delivery.explicit.push(option);
         self
     }
@@ -133,6 +133,8 @@ pub(crate) struct DeliverySettings {
     pub(crate) request_timeout: Duration,
     /// The first and the longest pause before another attempt.
     pub(crate) retry_backoff: (Duration, Duration),
+    pub(crate) tls: Option<Tls>,
+    pub(crate) sasl: Option<Sasl>,
     pub(crate) client_options: ClientOptions,
     /// The options of this struct that were set, by their setters' names.
     explicit: Vec<&'static str>,
@@ -164,6 +166,8 @@ impl Default for DeliverySettings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             retry_backoff: (Duration::from_millis(100), Duration::from_secs(1)),
+            tls: None,
+            sasl: None,
             client_options: ClientOptions::default(),
             explicit: Vec::new(),
         }

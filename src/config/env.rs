@@ -1,5 +1,6 @@
 //! A configuration from the environment.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 
@@ -9,6 +10,7 @@ use serde::forward_to_deserialize_any;
 
 use super::Config;
 use super::file::Keys;
+use super::security_words::truth;
 use super::table;
 use crate::error::{LoggerConfigError, LoggerError};
 
@@ -24,8 +26,9 @@ impl Config {
     ///
     /// Lists have commas: `KAFKA_LOG_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092`, `KAFKA_LOG_RETRY_BACKOFF_MS=100,1000`.
     /// Choices with a value are `KAFKA_LOG_OVERFLOW=block_for_ms=100` and `KAFKA_LOG_STARTUP=check_ms=5000`.
-    /// `KAFKA_LOG_CLIENT_OPTIONS` is `key=value,key=value`, or a JSON object where a value has a comma. A variable that
-    /// is empty counts as not set.
+    /// `KAFKA_LOG_CLIENT_OPTIONS` is `key=value,key=value`, or a JSON object where a value has a comma. `KAFKA_LOG_TLS=true`
+    /// encrypts with the system's roots; `KAFKA_LOG_TLS_CA_FILE` and its siblings encrypt too. A variable that is empty
+    /// counts as not set.
     ///
     /// # Errors
     ///
@@ -46,6 +49,7 @@ impl Config {
 
 fn from_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, LoggerConfigError> {
     let mut ours = Vec::new();
+    let mut tables: BTreeMap<&str, Vec<(&str, Value)>> = BTreeMap::new();
     for (name, value) in all {
         // A name that is not text is none of ours.
         let Some(name) = name.to_str() else { continue };
@@ -54,11 +58,26 @@ fn from_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result
             continue;
         }
         let refuse = |problem: &str| LoggerConfigError::in_variable(name.to_owned(), problem);
-        let Some(key) = table::keys().find(|known| known.to_ascii_uppercase() == key) else {
+        let Some(key) = table::keys().find(|known| table::in_environment(known) == key) else {
             return Err(refuse("is no option: the table of options in features.md has the names"));
         };
         let text = value.into_string().map_err(|_| refuse("is not UTF-8"))?;
-        ours.push((key, Value { name: name.to_owned(), text }));
+        let value = Value { name: name.to_owned(), given: Given::Text(text) };
+        match key.split_once('.') {
+            None => ours.push((key, value)),
+            Some((table, key)) => tables.entry(table).or_default().push((key, value)),
+        }
+    }
+    for (table, values) in tables {
+        if let Some(place) = ours.iter().position(|(key, _)| *key == table) {
+            let (_, switch) = ours.swap_remove(place);
+            if !switch.truth().unwrap_or(false) {
+                let problem = format!("must be true, or not set, beside {}", list(&values));
+                return Err(LoggerConfigError::in_variable(switch.name, problem));
+            }
+        }
+        let name = format!("{PREFIX}{}_*", table.to_ascii_uppercase());
+        ours.push((table, Value { name, given: Given::Table(values) }));
     }
     let keys = Keys::deserialize(MapDeserializer::new(ours.into_iter())).map_err(|unread| match unread.variable {
         Some(name) => LoggerConfigError::in_variable(name, unread.problem),
@@ -71,21 +90,44 @@ fn from_variables(all: impl IntoIterator<Item = (OsString, OsString)>) -> Result
     keys.into_config().map_err(|problem| LoggerConfigError::in_variable(format!("{PREFIX}ASYNC"), problem))
 }
 
-/// A variable; it becomes what is asked for.
+fn list(values: &[(&str, Value)]) -> String {
+    let names: Vec<&str> = values.iter().map(|(_, value)| value.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// A variable, or several that make a table; it becomes what is asked for.
 struct Value {
     name: String,
-    text: String,
+    given: Given,
+}
+
+enum Given {
+    Text(String),
+    Table(Vec<(&'static str, Value)>),
 }
 
 impl Value {
-    /// Reads the whole text as one value.
-    fn parse<T: std::str::FromStr>(&self, expected: &str) -> Result<T, Unread> {
-        self.text.trim().parse().map_err(|_| self.named(Unread::custom(format_args!("expected {expected}"))))
+    fn text(&self) -> &str {
+        match &self.given {
+            Given::Text(text) => text,
+            Given::Table(_) => "",
+        }
     }
 
-    fn named(&self, unread: Unread) -> Unread {
-        Unread { variable: Some(self.name.clone()), ..unread }
+    fn truth(&self) -> Option<bool> {
+        truth(self.text())
     }
+
+    /// Reads the whole text as one value.
+    fn parse<T: std::str::FromStr>(&self, expected: &str) -> Result<T, Unread> {
+        let unread = |_| named(&self.name, Unread::custom(format_args!("expected {expected}")));
+        self.text().trim().parse().map_err(unread)
+    }
+}
+
+/// An error in a table has the name of the one variable that it is about.
+fn named(name: &str, unread: Unread) -> Unread {
+    Unread { variable: unread.variable.or_else(|| Some(name.to_owned())), ..unread }
 }
 
 impl<'de> IntoDeserializer<'de, Unread> for Value {
@@ -100,7 +142,11 @@ impl<'de> Deserializer<'de> for Value {
     type Error = Unread;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        visitor.visit_str(&self.text).map_err(|unread| self.named(unread))
+        match self.given {
+            Given::Text(text) => visitor.visit_str(&text),
+            Given::Table(values) => visitor.visit_map(MapDeserializer::new(values.into_iter())),
+        }
+        .map_err(|unread| named(&self.name, unread))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
@@ -108,22 +154,22 @@ impl<'de> Deserializer<'de> for Value {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        match self.text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" => visitor.visit_bool(true),
-            "false" | "0" => visitor.visit_bool(false),
-            _ => Err(self.named(Unread::custom("expected true or false"))),
+        match self.truth() {
+            Some(value) => visitor.visit_bool(value),
+            None => Err(named(&self.name, Unread::custom("expected true or false"))),
         }
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        visitor.visit_u64(self.parse("a whole number")?).map_err(|unread| self.named(unread))
+        visitor.visit_u64(self.parse("a whole number")?).map_err(|unread| named(&self.name, unread))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Unread> {
-        let parts: Vec<Value> =
-            self.text.split(',').map(|part| Value { name: self.name.clone(), text: part.to_owned() }).collect();
+        let part = |part: &str| Value { name: self.name.clone(), given: Given::Text(part.to_owned()) };
+        let parts: Vec<Value> = self.text().split(',').map(part).collect();
         if parts.len() != length {
-            return Err(self.named(Unread::custom(format_args!("expected {length} values with commas between"))));
+            let problem = format_args!("expected {length} values with commas between");
+            return Err(named(&self.name, Unread::custom(problem)));
         }
         visitor.visit_seq(SeqDeserializer::new(parts.into_iter()))
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::{Acks, Compression, Overflow, Startup, Transport};
+use super::super::{Acks, Compression, Overflow, Sasl, Startup, SyncProducer, Tls, Transport};
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, LoggerConfigError> {
@@ -37,6 +37,15 @@ fn every_key_has_a_variable() {
         ("KAFKA_LOG_QUEUE_BYTES", "14"),
         ("KAFKA_LOG_OVERFLOW", "block_for_ms=100"),
         ("KAFKA_LOG_STARTUP", "check_ms=15"),
+        ("KAFKA_LOG_SYNC_PRODUCER", "Wire"),
+        ("KAFKA_LOG_TLS", "true"),
+        ("KAFKA_LOG_TLS_CA_FILE", "/ca, all.pem"),
+        ("KAFKA_LOG_TLS_CA_PEM", "PEM"),
+        ("KAFKA_LOG_TLS_CLIENT_CERTIFICATE", "/c.pem, /c.key"),
+        ("KAFKA_LOG_SASL_MECHANISM", "scram-sha-256"),
+        ("KAFKA_LOG_SASL_USER", "u"),
+        ("KAFKA_LOG_SASL_PASSWORD", " p,q "),
+        ("KAFKA_LOG_SASL_ALLOW_UNENCRYPTED", "1"),
         ("KAFKA_LOG_CLIENT_OPTIONS", "broker.address.family=v4,a.d=b=c"),
     ])
     .unwrap();
@@ -60,10 +69,14 @@ fn every_key_has_a_variable() {
         .queue_bytes(14)
         .overflow(Overflow::BlockFor(MS(100)))
         .startup(Startup::Check(MS(15)))
+        .sync_producer(SyncProducer::Wire)
+        .tls(Tls::default().ca_file("/ca, all.pem").ca_pem("PEM").client_certificate("/c.pem", "/c.key"))
+        .sasl(Sasl::scram_sha256("u", " p,q ").allow_unencrypted(true))
         .client_option("broker.address.family", "v4")
         .client_option("a.d", "b=c");
     assert_eq!(format!("{config:#?}"), format!("{expected:#?}"));
     assert_eq!(config.delivery.client_options.0, expected.delivery.client_options.0);
+    assert_eq!(config.delivery.sasl.unwrap().mechanism.credentials().unwrap().password, " p,q ");
     assert_eq!(with("KAFKA_LOG_TRANSPORT", "ASYNC").unwrap().transport, Transport::Async);
 }
 
@@ -92,6 +105,11 @@ fn a_variable_that_is_wrong_or_unknown_is_named_and_its_value_is_not_shown() {
         ("KAFKA_LOG_STARTUP", "check_ms=hunter2", "\"background\""),
         ("KAFKA_LOG_CLIENT_OPTIONS", "hunter2", "key=value"),
         ("KAFKA_LOG_CLIENT_OPTIONS", "{\"a\": hunter2}", "key=value"),
+        ("KAFKA_LOG_TLS", "hunter2", "true, false"),
+        ("KAFKA_LOG_TLS_CLIENT_CERTIFICATE", "hunter2", "2 values"),
+        ("KAFKA_LOG_SASL_MECHANISM", "hunter2", "\"PLAIN\""),
+        ("KAFKA_LOG_SASL_ALLOW_UNENCRYPTED", "hunter2", "true or false"),
+        ("KAFKA_LOG_SASL", "hunter2", "no option"),
     ] {
         let error = with(name, value).unwrap_err();
         let text = error.to_string();
@@ -125,4 +143,32 @@ fn a_value_that_is_not_text_is_named() {
     let error = from_variables([("KAFKA_LOG_TOPIC".into(), bad.clone())]).unwrap_err();
     assert_eq!(error.to_string(), "environment variable `KAFKA_LOG_TOPIC`: is not UTF-8");
     assert!(from_variables([(bad.clone(), bad)]).unwrap_err().to_string().contains("not set"));
+}
+
+#[test]
+fn tls_is_a_switch_or_what_its_variables_say() {
+    let tls = |value| with("KAFKA_LOG_TLS", value).unwrap().delivery.tls;
+    assert!(tls("True").is_some_and(|tls| tls.trusts_the_system()));
+    assert!(tls("0").is_none());
+    let ca = with("KAFKA_LOG_TLS_CA_FILE", "/ca.pem").unwrap().delivery.tls.unwrap();
+    assert_eq!(ca.ca_file.as_deref(), Some(std::path::Path::new("/ca.pem")));
+    for wrong in ["false", "hunter2"] {
+        let error = read(&[
+            ("KAFKA_LOG_BOOTSTRAP_SERVERS", "a:1"),
+            ("KAFKA_LOG_TLS", wrong),
+            ("KAFKA_LOG_TLS_CA_FILE", "/ca.pem"),
+        ])
+        .unwrap_err();
+        assert_eq!(error.option(), "KAFKA_LOG_TLS");
+        let text = error.to_string();
+        assert!(text.contains("KAFKA_LOG_TLS_CA_FILE") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_missing_of_sasl_is_named_by_its_variables() {
+    let error = with("KAFKA_LOG_SASL_PASSWORD", "hunter2").unwrap_err();
+    assert_eq!(error.option(), "KAFKA_LOG_SASL_*");
+    let text = error.to_string();
+    assert!(text.contains("needs a mechanism, a user and a password") && !text.contains("hunter2"), "{text}");
 }

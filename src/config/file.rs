@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::security_words::{SaslKey, TlsKey};
 use super::words::{Kafka, Servers, Word};
-use super::{Acks, ClientOptions, Compression, Config, Overflow, Startup, Transport};
+use super::{Acks, ClientOptions, Compression, Config, Overflow, Startup, SyncProducer, Transport};
 use crate::error::{LoggerConfigError, LoggerError};
 
 impl Config {
@@ -111,6 +112,7 @@ pub(super) struct Keys {
     pub(super) bootstrap_servers: Option<Servers>,
     topic: Option<String>,
     transport: Option<Word<Transport>>,
+    sync_producer: Option<Word<SyncProducer>>,
     /// The Python sink's form of `transport`.
     r#async: Option<bool>,
     logger_name: Option<String>,
@@ -130,6 +132,8 @@ pub(super) struct Keys {
     queue_bytes: Option<usize>,
     overflow: Option<Word<Overflow>>,
     startup: Option<Word<Startup>>,
+    tls: Option<TlsKey>,
+    sasl: Option<SaslKey>,
     client_options: Option<ClientOptions>,
 }
 
@@ -149,6 +153,7 @@ impl Keys {
             config.topic = topic;
         }
         let config = given(config, transport, Config::transport);
+        let config = given(config, self.sync_producer, |config, Word(producer)| config.sync_producer(producer));
         let config = given(config, self.logger_name, Config::logger_name);
         let config = given(config, self.level, |config, Word(level)| config.level(level));
         let config = given(config, self.use_json, Config::use_json);
@@ -168,6 +173,8 @@ impl Keys {
         let config = given(config, self.queue_bytes, Config::queue_bytes);
         let config = given(config, self.overflow, |config, Word(overflow)| config.overflow(overflow));
         let config = given(config, self.startup, |config, Word(startup)| config.startup(startup));
+        let config = given(config, self.tls.and_then(|TlsKey(tls)| tls), Config::tls);
+        let config = given(config, self.sasl, |config, SaslKey(sasl)| config.sasl(sasl));
         let options = self.client_options.unwrap_or_default().0;
         Ok(options.into_iter().fold(config, |config, (key, value)| config.client_option(key, value)))
     }

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::super::{Sasl, Tls};
 use super::*;
 
 const PYTHON: &str = r#"{"type":"kafka","bootstrap_servers":["localhost:9092"],"topic":"app.logs","async":true,"logger_name":"api","level":"INFO","use_json":true}"#;
@@ -25,6 +26,9 @@ queue_records = 13
 queue_bytes = 14
 overflow = { drop_below = "warn" }
 startup = { check_ms = 15 }
+sync_producer = "kafka"
+tls = { ca_file = "ca.pem", client_certificate = ["c.pem", "c.key"] }
+sasl = { mechanism = "PLAIN", user = "u", password = "p", allow_unencrypted = true }
 
 [client_options]
 "broker.address.family" = "v4"
@@ -53,6 +57,9 @@ fn all() -> Config {
         .queue_bytes(14)
         .overflow(Overflow::DropBelow(log::Level::Warn))
         .startup(Startup::Check(MS(15)))
+        .sync_producer(SyncProducer::Kafka)
+        .tls(Tls::default().ca_file("ca.pem").client_certificate("c.pem", "c.key"))
+        .sasl(Sasl::plain("u", "p").allow_unencrypted(true))
         .client_option("broker.address.family", "v4")
         .client_option("sticky.partitioning.linger.ms", "50")
 }
@@ -101,7 +108,7 @@ fn every_key_sets_its_option_in_both_languages() {
     same(&toml, &all());
     let json = serde_json::to_string(&toml::from_str::<serde_json::Value>(ALL).unwrap()).unwrap();
     same(&in_file("all.json", &json, |path| Config::from_path(path)).unwrap(), &all());
-    for option in ["client_id", "acks", "linger", "batch_bytes", "retry_backoff"] {
+    for option in ["client_id", "acks", "linger", "batch_bytes", "retry_backoff", "tls", "sasl"] {
         assert!(toml.delivery.is_set(option), "{option} counts as set");
     }
 }
@@ -150,6 +157,13 @@ fn no_error_of_a_file_shows_a_secret() {
         ("b.json", "{\"client_options\": {\"sasl.password\": hunter2}}"),
         ("c.json", "{\"client_options\": {\"sasl.password\": {\"hunter2\": 1}}}"),
         ("d.json", "{\"client_options\": \"hunter2\"}"),
+        ("g.toml", "sasl = \"hunter2\"\n"),
+        ("g.toml", "sasl = [\"hunter2\"]\n"),
+        ("g.toml", "tls = \"hunter2\"\n"),
+        ("g.toml", "[sasl]\nmechanism = \"hunter2\"\n"),
+        ("g.toml", "[sasl]\nmechanism = \"PLAIN\"\nuser = \"u\"\npassword = [\"hunter2\"]\n"),
+        ("g.json", "{\"sasl\": {\"mechanism\": \"PLAIN\", \"password\": \"hunter2\"}}"),
+        ("g.json", "{\"sasl\": {\"allow_unencrypted\": \"hunter2\"}}"),
     ] {
         let error = refused(name, text);
         assert!(!error.contains("hunter2") && error.contains(name) && error.contains("line "), "{error}");

@@ -4,6 +4,8 @@ mod delivery;
 mod env;
 mod file;
 mod options;
+mod security;
+mod security_words;
 mod servers;
 mod table;
 mod validate;
@@ -15,7 +17,9 @@ use std::sync::Arc;
 use log::LevelFilter;
 
 pub(crate) use self::delivery::{ClientOptions, DeliverySettings};
-pub use self::options::{Acks, Compression, Overflow, Startup, Transport};
+pub use self::options::{Acks, Compression, Overflow, Startup, SyncProducer, Transport};
+pub(crate) use self::security::{Credentials, Mechanism, TokenCallback, without_secret};
+pub use self::security::{OauthToken, Sasl, Tls};
 pub use self::servers::IntoBootstrapServers;
 pub(crate) use self::validate::millis as check_millis;
 use crate::delivery::{Callback, DeliveryError};
@@ -47,6 +51,7 @@ pub struct Config {
     pub(crate) bootstrap_servers: Vec<String>,
     pub(crate) topic: String,
     pub(crate) transport: Transport,
+    pub(crate) sync_producer: SyncProducer,
     pub(crate) logger_name: Option<String>,
     pub(crate) level: LevelFilter,
     pub(crate) use_json: bool,
@@ -75,6 +80,7 @@ impl Config {
             bootstrap_servers: servers.into_bootstrap_servers(),
             topic: topic.into(),
             transport: Transport::Auto,
+            sync_producer: SyncProducer::Auto,
             logger_name: None,
             level: LevelFilter::Info,
             use_json: true,
@@ -90,6 +96,14 @@ impl Config {
     /// Chooses the client; see [`Transport`]. Default: [`Transport::Auto`].
     pub fn transport(mut self, transport: Transport) -> Config {
         self.transport = transport;
+        self
+    }
+
+    /// Chooses the client of `sync`; see [`SyncProducer`]. Default: [`SyncProducer::Auto`].
+    ///
+    /// `sync` only; with `async` it says nothing.
+    pub fn sync_producer(mut self, producer: SyncProducer) -> Config {
+        self.sync_producer = producer;
         self
     }
 
@@ -164,6 +178,7 @@ impl Config {
         validate::queue_bytes(self.queue_bytes)?;
         validate::startup(self.startup)?;
         validate::overflow(self.overflow)?;
+        validate::security(&self.delivery)?;
         validate::delivery(&self.delivery)
     }
 }

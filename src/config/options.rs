@@ -16,6 +16,18 @@ pub enum Transport {
     Sync,
 }
 
+/// Which client carries the records where the transport is [`Sync`](Transport::Sync).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SyncProducer {
+    /// `Wire` for every broker since Kafka 0.11, `Kafka` for older ones.
+    Auto,
+    /// The `kafka` crate: brokers from 0.10 to 3.9, without idempotence, encryption and authentication.
+    Kafka,
+    /// A producer of our own on Kafka's wire protocol: brokers since 0.11.
+    Wire,
+}
+
 /// Whether `init` and `build` wait for a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

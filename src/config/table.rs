@@ -11,7 +11,7 @@ struct Row {
     /// Which client honours it.
     client: &'static str,
     meaning: &'static str,
-    /// Its name in files; with `KAFKA_LOG_` before it and in upper case, its variable.
+    /// Its name in files, with a dot where it stands in a table; its variable is [`in_environment`].
     key: &'static str,
 }
 
@@ -31,13 +31,14 @@ const ROWS: &[Row] = &[
     row("`Config::new`", "`host:port`, one or more", "`localhost:9092`", "both", "where to find the cluster", "bootstrap_servers"),
     row("`Config::new`", "name", "`logs`", "both", "where every record goes", "topic"),
     row("`transport`", "`auto`, `async`, `sync`", "`auto`", "both", "which client carries the records", "transport"),
+    row("`sync_producer`", "`auto`, `kafka`, `wire`", "`auto`", "`sync`", "which client carries the records of `sync`", "sync_producer"),
     row("`logger_name`", "text", "the record's target", "both", "the payload's `\"logger\"`", "logger_name"),
     row("`level`", "level, `off`", "`info`", "both", "records below it are not taken", "level"),
     row("`use_json`", "`true`, `false`", "`true`", "both", "JSON, or a readable text line", "use_json"),
     row("`client_id`", "text", "`kafka_log`", "both", "what brokers call this client", "client_id"),
     row("`acks`", "`none`, `leader`, `all`", "`all`", "both", "whose acknowledgement makes a record delivered", "acks"),
     row("`idempotence`", "`true`, `false`", "`true` with `async` and `acks` of `all`", "`async`", "no second copies by retries", "idempotence"),
-    row("`compression`", "`none`, `gzip`, `snappy`, `lz4`, `zstd`", "`lz4` with `async`, `none` with `sync`", "`async`: all but `zstd`; `sync`: `none`, `gzip`, `snappy`", "of batches", "compression"),
+    row("`compression`", "`none`, `gzip`, `snappy`, `lz4`, `zstd`", "`lz4` with `async`, `none` with `sync`", "`async`: all, `zstd` with the feature `zstd`; `sync`: `none`, `gzip`, `snappy`", "of batches", "compression"),
     row("`linger`", "ms, to 900,000", "5", "both", "how long a batch waits for more records", "linger_ms"),
     row("`batch_bytes`", "bytes", "1,000,000", "both; `sync` to 64 MiB", "the largest batch, before compression", "batch_bytes"),
     row("`delivery_timeout`", "ms", "120,000", "both", "then a record without acknowledgement has failed", "delivery_timeout_ms"),
@@ -48,6 +49,14 @@ const ROWS: &[Row] = &[
     row("`queue_bytes`", "bytes of payload", "67,108,864", "both", "the same, in bytes", "queue_bytes"),
     row("`overflow`", "`drop_newest`, `drop_oldest`, `drop_below=warn`, `block`, `block_for_ms=100`", "`drop_newest`", "both", "what a full queue does", "overflow"),
     row("`startup`", "`background`, `check_ms=5000`", "`background`", "both", "whether `init` waits for a broker", "startup"),
+    row("`tls`", "`true`, or a table of what follows", "no encryption", "both, but for the `kafka` crate", "encrypts, and verifies the brokers", "tls"),
+    row("`Tls::ca_file`", "path", "the system's", "the same", "which certificates are trusted", "tls.ca_file"),
+    row("`Tls::ca_pem`", "PEM", "the system's", "the same", "which certificates are trusted", "tls.ca_pem"),
+    row("`Tls::client_certificate`", "two paths: certificate, key", "none", "the same", "for brokers that ask for one", "tls.client_certificate"),
+    row("`Sasl::plain`, `scram_sha256`, `scram_sha512`", "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`", "no authentication", "both, but for the `kafka` crate", "how the client authenticates", "sasl.mechanism"),
+    row("the same", "text", "", "the same", "who the client is", "sasl.user"),
+    row("the same", "text", "", "the same", "its password", "sasl.password"),
+    row("`Sasl::allow_unencrypted`", "`true`, `false`", "`false`", "the same", "a password may be sent without `tls`", "sasl.allow_unencrypted"),
     row("`client_option`", "table of texts", "none", "`async`", "properties of librdkafka", "client_options"),
     row("", "`kafka`", "", "", "as in the Python sink", "type"),
     row("", "`true`, `false`", "", "", "as in the Python sink: `transport` of `async` or `sync`", "async"),
@@ -56,6 +65,11 @@ const ROWS: &[Row] = &[
 /// The name of every option in files.
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     ROWS.iter().map(|row| row.key)
+}
+
+/// What follows the prefix in a variable's name.
+pub(super) fn in_environment(key: &str) -> String {
+    key.replace('.', "_").to_ascii_uppercase()
 }
 
 #[cfg(test)]
@@ -71,7 +85,7 @@ mod tests {
              |---|---|---|---|---|---|---|\n",
         );
         for Row { name, value, default, client, meaning, key } in ROWS {
-            let variable = format!("{PREFIX}{}", key.to_ascii_uppercase());
+            let variable = format!("{PREFIX}{}", in_environment(key));
             writeln!(text, "| {name} | {value} | {default} | {client} | {meaning} | `{key}` | `{variable}` |").unwrap();
         }
         text
@@ -89,13 +103,20 @@ mod tests {
 
     #[test]
     fn the_table_has_every_key_that_can_be_read_and_no_other() {
-        let error = serde_json::from_str::<crate::Config>("{\"?\": 0}").unwrap_err().to_string();
-        let (_, list) = error.split_once("expected one of ").unwrap();
-        let mut read: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+        let read = |json: &str, table: &str| {
+            let error = serde_json::from_str::<crate::Config>(json).unwrap_err().to_string();
+            let (_, list) = error.split_once("expected one of ").unwrap();
+            list.split('`').skip(1).step_by(2).map(|key| format!("{table}{key}")).collect::<Vec<_>>()
+        };
+        let mut known = read("{\"?\": 0}", "");
+        known.extend(read("{\"tls\": {\"?\": 0}}", "tls."));
+        known.extend(read("{\"sasl\": {\"?\": 0}}", "sasl."));
+        // It is its table, and has no value of its own.
+        known.retain(|key| key != "sasl");
         let mut listed: Vec<&str> = keys().collect();
-        read.sort_unstable();
+        known.sort_unstable();
         listed.sort_unstable();
-        assert_eq!(read, listed);
+        assert_eq!(known, listed);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Acks, DeliverySettings, Overflow, Startup};
+use super::{Acks, Credentials, DeliverySettings, Overflow, Startup};
 use crate::error::LoggerConfigError;
 
 type Checked = Result<(), LoggerConfigError>;
@@ -92,6 +92,30 @@ pub(super) fn overflow(overflow: Overflow) -> Checked {
     }
 }
 
+/// What no transport takes; the files are read by those that use them.
+pub(super) fn security(delivery: &DeliverySettings) -> Checked {
+    let Some(sasl) = &delivery.sasl else { return Ok(()) };
+    let mechanism = sasl.mechanism.name();
+    if let Some(Credentials { user, password }) = sasl.mechanism.credentials() {
+        for (what, value) in [("user", user), ("password", password)] {
+            if value.is_empty() {
+                return refuse("sasl", format!("has an empty {what}: {mechanism} needs one"));
+            }
+            if value.contains('\0') {
+                return refuse("sasl", format!("has a NUL character in the {what}: no mechanism can send it"));
+            }
+        }
+    }
+    if sasl.mechanism.sends_a_secret() && delivery.tls.is_none() && !sasl.allow_unencrypted {
+        let problem = format!(
+            "with {mechanism} sends a secret, and the connections are not encrypted: set `tls` too, use SCRAM, or say \
+             allow_unencrypted(true)"
+        );
+        return refuse("sasl", problem);
+    }
+    Ok(())
+}
+
 /// What no client can honour. What one cannot, its own module refuses.
 pub(super) fn delivery(delivery: &DeliverySettings) -> Checked {
     // librdkafka counts milliseconds in 31 bits; its own bounds hold for `sync` too, which has none.
@@ -158,7 +182,7 @@ fn refuse(option: &'static str, problem: impl Into<String>) -> Checked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use super::super::{Config, Sasl, Tls};
     use super::*;
 
     fn servers(list: &[&str]) -> Checked {
@@ -210,6 +234,31 @@ mod tests {
         assert!(queue_records(0).is_err() && queue_records(1 << 31).is_err() && queue_records(1).is_ok());
         assert!(queue_bytes(0).is_err() && queue_bytes(usize::MAX).is_err() && queue_bytes(1).is_ok());
         assert!(startup(Startup::Check(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_sent_unencrypted_unless_that_was_said() {
+        let oauth = || Sasl::oauthbearer(|| Err("no token".into()));
+        let config = Config::default;
+        for sasl in [Sasl::plain("u", "hunter2"), oauth()] {
+            let error = config().sasl(sasl.clone()).validate().unwrap_err();
+            assert_eq!(error.option(), "sasl");
+            let text = error.to_string();
+            assert!(text.contains("allow_unencrypted(true)") && text.contains("`tls`"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+            config().sasl(sasl.clone().allow_unencrypted(true)).validate().unwrap();
+            config().sasl(sasl).tls(Tls::default()).validate().unwrap();
+        }
+        config().sasl(Sasl::scram_sha256("u", "hunter2")).validate().unwrap();
+        config().sasl(Sasl::scram_sha512("u", "hunter2")).validate().unwrap();
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_sent_are_refused_without_being_shown() {
+        for (user, password) in [("", "hunter2"), ("u", ""), ("u\0", "hunter2"), ("u", "hunter2\0")] {
+            let error = Config::default().sasl(Sasl::scram_sha256(user, password)).validate().unwrap_err();
+            assert!(error.option() == "sasl" && !error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

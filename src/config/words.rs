@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{Level, LevelFilter};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Acks, ClientOptions, Compression, IntoBootstrapServers, Overflow, Startup, Transport};
+use super::{Acks, ClientOptions, Compression, IntoBootstrapServers, Overflow, Startup, SyncProducer, Transport};
 
 /// A value that is one word, in any case. `{"key": value}` is the word `key=value`.
 pub(super) trait FromWord: Sized {
@@ -27,6 +27,19 @@ impl FromWord for Transport {
             "auto" => Transport::Auto,
             "async" => Transport::Async,
             "sync" => Transport::Sync,
+            _ => return None,
+        })
+    }
+}
+
+impl FromWord for SyncProducer {
+    const EXPECTED: &'static str = "\"auto\", \"kafka\" or \"wire\"";
+
+    fn from_word(word: &str) -> Option<SyncProducer> {
+        Some(match word {
+            "auto" => SyncProducer::Auto,
+            "kafka" => SyncProducer::Kafka,
+            "wire" => SyncProducer::Wire,
             _ => return None,
         })
     }

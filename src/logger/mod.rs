@@ -70,7 +70,7 @@ pub struct KafkaLogger {
 
 impl KafkaLogger {
     pub(crate) fn start(config: Config) -> Result<KafkaLogger, LoggerError> {
-        let choice = transport::choose(config.transport)?;
+        let choice = transport::choose(&config)?;
         KafkaLogger::start_with(config, choice)
     }
 

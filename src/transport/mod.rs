@@ -8,13 +8,17 @@ pub(crate) mod fake;
 mod pause;
 #[cfg(feature = "sync")]
 mod sync_kafka;
+#[cfg(feature = "sync")]
+mod sync_wire;
+#[cfg(any(feature = "async", feature = "sync"))]
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Transport};
+use crate::config::{Compression, Config, SyncProducer, Transport};
 use crate::delivery::DeliveryErrorKind;
-use crate::error::{LoggerDependencyError, LoggerError, Missing, StartupError, StartupErrorKind};
+use crate::error::{LoggerDependencyError, LoggerError, Missing, Needs, StartupError, StartupErrorKind};
 use crate::queue::{Batch, Generation, Meta};
 use crate::status::Health;
 
@@ -102,12 +106,37 @@ impl Choice {
 }
 
 /// The transport to use, or what is missing.
-pub(crate) fn choose(wanted: Transport) -> Result<Choice, LoggerDependencyError> {
-    match wanted {
-        Transport::Async => choose_async().ok_or(LoggerDependencyError::new(Missing::Async)),
-        Transport::Sync => choose_sync().ok_or(LoggerDependencyError::new(Missing::Sync)),
-        Transport::Auto => choose_async().or_else(choose_sync).ok_or(LoggerDependencyError::new(Missing::AnyTransport)),
+pub(crate) fn choose(config: &Config) -> Result<Choice, LoggerDependencyError> {
+    let choice = match config.transport {
+        Transport::Async => choose_async().ok_or(Missing::Async),
+        Transport::Sync => choose_sync().ok_or(Missing::Sync),
+        Transport::Auto => choose_async().or_else(choose_sync).ok_or(Missing::AnyTransport),
+    };
+    let choice = choice.map_err(LoggerDependencyError::new)?;
+    match missing(config, choice.transport) {
+        None => Ok(choice),
+        Some(missing) => Err(LoggerDependencyError::new(missing)),
     }
+}
+
+/// What an option needs of a transport and this build has not.
+fn missing(config: &Config, transport: Transport) -> Option<Missing> {
+    // The `kafka` crate has neither in any build: it refuses them itself.
+    let never = transport == Transport::Sync && config.sync_producer == SyncProducer::Kafka;
+    if !cfg!(feature = "tls") && !never {
+        if config.delivery.tls.is_some() {
+            return Some(Missing::Tls(Needs::Tls, transport));
+        }
+        // librdkafka has PLAIN of its own.
+        let mechanism = config.delivery.sasl.as_ref().map(|sasl| sasl.mechanism.name());
+        if let Some(name) = mechanism.filter(|name| transport == Transport::Async && *name != "PLAIN") {
+            return Some(Missing::Tls(Needs::Mechanism(name), transport));
+        }
+    }
+    if !cfg!(feature = "zstd") && !never && config.delivery.compression == Some(Compression::Zstd) {
+        return Some(Missing::Zstd(transport));
+    }
+    None
 }
 
 #[cfg(feature = "async")]
