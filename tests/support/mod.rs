@@ -3,6 +3,7 @@
 //! Each test binary has this as a private module and uses a part of it, hence the allowances.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod guardian;
@@ -14,6 +15,7 @@ pub mod properties;
 pub mod proxy;
 pub mod python;
 pub mod reader;
+pub mod secure;
 pub mod server;
 pub mod silent;
 pub mod tap;
