@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Call;
-use crate::config::{OauthToken, TokenCallback};
+use crate::config::{OauthToken, TokenCallback, without_secret};
 use crate::recursion;
 
 /// Asks for tokens on a thread of its own, one call at a time.
@@ -49,12 +49,18 @@ impl Tokens {
         Tokens { callback: callback.clone(), call: Arc::clone(call), shared: Arc::new(shared) }
     }
 
+    /// Has the first token on its way.
+    pub(super) fn begin(&self) {
+        self.start(&mut self.shared.state.lock());
+    }
+
     /// A token with some life in it: one that has little left is renewed first, and used while the next cannot be had.
     pub(super) fn request(&self) -> Token {
         self.look(false)
     }
 
-    /// A token as it is, if there is one; one that has little life left is renewed behind it.
+    /// A token as it is, if there is one; one that has little life left is renewed behind it, and one that could not be
+    /// had is asked for again at once.
     pub(super) fn at_hand(&self) -> Token {
         self.look(true)
     }
@@ -69,6 +75,14 @@ impl Tokens {
     pub(super) fn is_awaited(&self) -> bool {
         let state = self.shared.state.lock();
         state.under_way && state.token.as_ref().is_none_or(is_over)
+    }
+
+    /// A text of others, in which they may have repeated the token.
+    pub(super) fn without_token(&self, text: &str) -> String {
+        match &self.shared.state.lock().token {
+            Some(token) => without_secret(text, &token.token),
+            None => text.to_owned(),
+        }
     }
 
     /// Forgets a token that a broker refused.
@@ -91,7 +105,13 @@ impl Tokens {
             _ => {}
         }
         match failed {
-            Some(failed) => Token::Failed(failed),
+            Some(failed) => {
+                if as_it_is {
+                    // For the next time.
+                    self.start(&mut state);
+                }
+                Token::Failed(failed)
+            }
             None => {
                 self.start(&mut state);
                 // Without a thread it has failed already.
@@ -160,9 +180,10 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     type Answer = Result<OauthToken, Box<dyn std::error::Error + Send + Sync>>;
+    type Script = Box<dyn FnOnce() -> Answer + Send>;
 
     /// Tokens from these answers, and what hears of each.
-    fn tokens(answers: mpsc::Receiver<Box<dyn FnOnce() -> Answer + Send>>) -> (Tokens, mpsc::Receiver<()>) {
+    fn tokens(answers: mpsc::Receiver<Script>) -> (Tokens, mpsc::Receiver<()>) {
         let answers = Mutex::new(answers);
         let callback = TokenCallback(Arc::new(move || answers.lock().recv_timeout(SOON)?()));
         let (called, calls) = mpsc::channel();
@@ -180,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_token_is_asked_for_once_on_another_thread_and_kept() {
-        let (answer, answers) = mpsc::channel::<Box<dyn FnOnce() -> Answer + Send>>();
+        let (answer, answers) = mpsc::channel::<Script>();
         let (tokens, calls) = tokens(answers);
         assert_eq!(text(tokens.request()), "awaited");
         assert_eq!(text(tokens.at_hand()), "awaited");
@@ -207,7 +228,7 @@ mod tests {
     #[test]
     fn an_old_token_is_renewed_and_used_where_that_fails() {
         let old = |name: &str| OauthToken { made: Instant::now() - HOUR / 10 * 9, ..OauthToken::new(name, HOUR) };
-        let (answer, answers) = mpsc::channel::<Box<dyn FnOnce() -> Answer + Send>>();
+        let (answer, answers) = mpsc::channel::<Script>();
         let (tokens, calls) = tokens(answers);
         tokens.shared.state.lock().token = Some(old("old"));
         assert_eq!(text(tokens.request()), "awaited");
@@ -225,9 +246,9 @@ mod tests {
     #[test]
     fn what_is_no_token_is_told_once_and_asked_for_again() {
         let over = || OauthToken { made: Instant::now() - HOUR, ..OauthToken::new("hunter2", HOUR) };
-        let (answer, answers) = mpsc::channel::<Box<dyn FnOnce() -> Answer + Send>>();
+        let (answer, answers) = mpsc::channel::<Script>();
         let (tokens, calls) = tokens(answers);
-        let wrong: [(Box<dyn FnOnce() -> Answer + Send>, &str); 5] = [
+        let wrong: [(Script, &str); 5] = [
             (Box::new(|| Err("the provider is down".into())), "the token callback failed: the provider is down"),
             (Box::new(|| panic!("on purpose")), "the token callback panicked"),
             (Box::new(|| Ok(OauthToken::new("", HOUR))), "no token of visible"),

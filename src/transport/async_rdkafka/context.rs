@@ -1,23 +1,47 @@
 //! What librdkafka tells us, while we poll it: kept as plain values.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
+use crate::config::without_secret;
+use crate::error::StartupErrorKind;
 use crate::status::Health;
 use crate::transport::Ack;
+use crate::transport::tokens::{Token, Tokens};
 
 /// Receives librdkafka's callbacks, all of them on the thread that polls.
 pub(super) struct Context {
     health: Arc<Health>,
     reports: Mutex<Vec<Report>>,
     heard: AtomicBool,
+    access: Access,
+    denied: Mutex<Option<Denied>>,
+}
+
+/// What a producer shows the brokers, and what must not be in any text.
+#[derive(Clone, Default)]
+pub(super) struct Access {
+    pub(super) tokens: Option<Tokens>,
+    pub(super) secrets: Arc<[String]>,
+    /// Whether the option `tls` gave the files that it reads.
+    pub(super) by_tls: bool,
+}
+
+/// That a broker, or we, would not have the other.
+#[derive(Clone)]
+pub(super) struct Denied {
+    pub(super) kind: StartupErrorKind,
+    pub(super) words: String,
+    pub(super) first: Instant,
 }
 
 /// What became of one message.
@@ -29,8 +53,14 @@ pub(super) struct Report {
 }
 
 impl Context {
-    pub(super) fn new(health: Arc<Health>) -> Context {
-        Context { health, reports: Mutex::default(), heard: AtomicBool::new(false) }
+    pub(super) fn new(health: Arc<Health>, access: Access) -> Context {
+        let (reports, heard, denied) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        Context { health, reports, heard, access, denied }
+    }
+
+    /// The last denial.
+    pub(super) fn denied(&self) -> Option<Denied> {
+        self.denied.lock().clone()
     }
 
     pub(super) fn take_reports(&self) -> Vec<Report> {
@@ -45,14 +75,50 @@ impl Context {
     fn hear(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
+
+    /// librdkafka's words, or a broker's through it, without what they could have repeated.
+    fn words(&self, said: &str) -> String {
+        let said = self.access.secrets.iter().fold(said.to_owned(), |said, secret| without_secret(&said, secret));
+        let said = self.access.tokens.as_ref().map_or(said.clone(), |tokens| tokens.without_token(&said));
+        format!("librdkafka: {said}")
+    }
+
+    fn deny(&self, kind: StartupErrorKind, words: &str) {
+        let mut denied = self.denied.lock();
+        let first = denied.as_ref().map_or_else(Instant::now, |denied| denied.first);
+        *denied = Some(Denied { kind, words: words.to_owned(), first });
+    }
+
+    fn token(&self) -> Result<OAuthToken, String> {
+        let tokens = self.access.tokens.as_ref().ok_or("no option `sasl` gives tokens")?;
+        match tokens.at_hand() {
+            Token::Ready(token) => {
+                let left = token.lifetime.saturating_sub(token.made.elapsed());
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let lifetime_ms = i64::try_from((now + left).as_millis()).unwrap_or(i64::MAX);
+                // librdkafka wants a name, and sends it to nobody.
+                Ok(OAuthToken { token: token.token, principal_name: "kafka_log".into(), lifetime_ms })
+            }
+            Token::Awaited => Err("the token callback has not answered yet".into()),
+            Token::Failed(words) => Err(words.replace('\0', "")),
+        }
+    }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// Does not wait: the token is there by now as a rule, and librdkafka asks again ten seconds after an error.
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.hear();
+        Ok(self.token()?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         self.hear();
         // Why a connection could not be set up is a warning, and nowhere else.
         if level as i32 <= RDKafkaLogLevel::Warning as i32 {
-            self.health.error(format!("librdkafka: {facility}: {line}"));
+            self.health.error(self.words(&format!("{facility}: {line}")));
         }
     }
 
@@ -64,13 +130,21 @@ impl ClientContext for Context {
                 let reason = self.health.last_heard().unwrap_or_else(|| reason.to_owned());
                 self.health.down(reason);
             }
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL,
-            ) => self.health.down(format!("librdkafka: {reason}")),
-            _ => self.health.error(format!("librdkafka: {reason}")),
+            Some(RDKafkaErrorCode::Authentication) => {
+                let words = self.words(reason);
+                self.deny(StartupErrorKind::Authentication, &words);
+                self.health.down(words);
+            }
+            Some(RDKafkaErrorCode::SSL) => {
+                // Its property is our option.
+                let words = self.words(&reason.replace("ssl.ca.location", "the option `tls`"));
+                self.deny(StartupErrorKind::Tls, &words);
+                self.health.down(words);
+            }
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+                self.health.down(self.words(reason));
+            }
+            _ => self.health.error(self.words(reason)),
         }
     }
 

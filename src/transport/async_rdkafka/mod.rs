@@ -13,10 +13,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::get_rdkafka_version;
 use slab::Slab;
 
-use self::context::{Context, Report};
+use self::context::{Access, Context, Report};
 use super::pause::Pause;
+use super::tokens::Tokens;
 use super::{Ack, Batch, Call, Client, Failure, Outcome};
-use crate::config::Config;
+use crate::config::{Config, Mechanism};
 use crate::deadline;
 use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
 use crate::queue::{Generation, Meta};
@@ -38,24 +39,31 @@ pub(super) fn name() -> String {
     format!("librdkafka {}", get_rdkafka_version().1)
 }
 
-pub(super) fn create(config: &Config, health: &Arc<Health>, _: &Call) -> Result<Box<dyn Client>, LoggerError> {
-    Ok(Box::new(AsyncClient::new(config, health)?))
+pub(super) fn create(config: &Config, health: &Arc<Health>, call: &Call) -> Result<Box<dyn Client>, LoggerError> {
+    Ok(Box::new(AsyncClient::new(config, health, call)?))
 }
 
 type OurProducer = BaseProducer<Context>;
 
-fn producer(client_config: &ClientConfig, health: &Arc<Health>) -> Result<OurProducer, LoggerConfigError> {
-    OurProducer::from_config_and_context(client_config, Context::new(Arc::clone(health)))
-        .map_err(|error| settings::refusal(error, client_config))
+fn producer(
+    client_config: &ClientConfig,
+    health: &Arc<Health>,
+    access: &Access,
+) -> Result<OurProducer, LoggerConfigError> {
+    OurProducer::from_config_and_context(client_config, Context::new(Arc::clone(health), access.clone()))
+        .map_err(|error| settings::refusal(error, client_config, access.by_tls))
 }
 
 struct AsyncClient {
     producer: OurProducer,
     /// To make the next producer from when this one has failed for good.
     client_config: ClientConfig,
+    access: Access,
     route: Route,
     servers: String,
+    connect_timeout: Duration,
     delivery_timeout: Duration,
+    created: Instant,
     health: Arc<Health>,
     /// The records that librdkafka has, by the ticket it gives back.
     held: Slab<Held>,
@@ -94,14 +102,27 @@ impl Held {
 }
 
 impl AsyncClient {
-    fn new(config: &Config, health: &Arc<Health>) -> Result<AsyncClient, LoggerConfigError> {
+    fn new(config: &Config, health: &Arc<Health>, call: &Call) -> Result<AsyncClient, LoggerConfigError> {
         let client_config = settings::client_config(config)?;
+        let tokens = config.delivery.sasl.as_ref().and_then(|sasl| match &sasl.mechanism {
+            Mechanism::OauthBearer(callback) => Some(Tokens::new(callback, call)),
+            _ => None,
+        });
+        let by_tls = config.delivery.tls.is_some();
+        let access = Access { tokens, secrets: settings::secrets(&client_config), by_tls };
+        let producer = producer(&client_config, health, &access)?;
+        if let Some(tokens) = &access.tokens {
+            tokens.begin();
+        }
         Ok(AsyncClient {
-            producer: producer(&client_config, health)?,
+            producer,
             client_config,
+            access,
             route: Route::new(&config.topic),
             servers: config.bootstrap_servers.join(","),
+            connect_timeout: config.delivery.connect_timeout,
             delivery_timeout: config.delivery.delivery_timeout,
+            created: Instant::now(),
             health: Arc::clone(health),
             held: Slab::new(),
             next_order: 0,
@@ -121,6 +142,10 @@ impl Client for AsyncClient {
         const PIECE: Duration = Duration::from_secs(1);
         let deadline = deadline::after(timeout);
         let mut found = None;
+        if let Some(tokens) = &self.access.tokens {
+            tokens.wait_until(deadline);
+            self.serve();
+        }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.producer.client().fetch_metadata(Some(&*self.route.topic), left.min(PIECE)) {
@@ -139,6 +164,9 @@ impl Client for AsyncClient {
                     }
                 }
                 Err(error) => self.health.error(format!("librdkafka: {error}")),
+            }
+            if let Some(denied) = self.denied() {
+                return Err(denied);
             }
             if Instant::now() + SHORTEST_PATIENCE >= deadline {
                 let last_error = self.health.last_heard();
@@ -240,6 +268,11 @@ impl AsyncClient {
 
     /// Lets librdkafka report what has happened; whether anything had.
     fn serve(&self) -> bool {
+        // Without the first token there is nothing to report, and the wait for a second request would be long.
+        if self.access.tokens.as_ref().is_some_and(Tokens::is_awaited) && self.created.elapsed() < self.delivery_timeout
+        {
+            return false;
+        }
         let mut heard = false;
         for _ in 0..EVENTS_A_TURN {
             self.producer.poll(Duration::ZERO);
@@ -269,6 +302,18 @@ impl AsyncClient {
                 outcomes.push(held.failed(failure, report.payload));
             }
         }
+    }
+
+    /// That a broker denied us, or we it, and no other one of the list has taken us since.
+    fn denied(&self) -> Option<StartupError> {
+        let denied = self.producer.context().denied()?;
+        let others_have = if self.servers.contains(',') { self.connect_timeout } else { Duration::ZERO };
+        let what = match denied.kind {
+            StartupErrorKind::Tls => "be encrypted and trusted",
+            _ => "be authenticated",
+        };
+        let words = || format!("the connection to {} could not {what}: {}", self.servers, denied.words);
+        (denied.first.elapsed() >= others_have).then(|| StartupError::new(denied.kind, words()))
     }
 
     fn failure(&self, error: &KafkaError) -> Failure {
@@ -301,7 +346,7 @@ impl AsyncClient {
     /// a fatal error delivery is at least once.
     fn replace_producer(&mut self, outcomes: &mut Vec<Outcome>) {
         self.replace.begin();
-        match producer(&self.client_config, &self.health) {
+        match producer(&self.client_config, &self.health, &self.access) {
             Ok(next) => end_elsewhere(std::mem::replace(&mut self.producer, next)),
             Err(error) => return self.health.down(error.to_string()),
         }

@@ -1,13 +1,15 @@
 //! The only place that knows librdkafka's property names.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::config::{Acks, Compression, Config, DeliverySettings, check_millis};
+use crate::config::{Acks, Compression, Config, Credentials, DeliverySettings, check_millis};
 use crate::error::LoggerConfigError;
 
 /// librdkafka's own bounds of `message.max.bytes`.
@@ -73,6 +75,9 @@ pub(super) fn client_config(config: &Config) -> Result<ClientConfig, LoggerConfi
         if !seen.insert(name) {
             return refuse("is set twice: set it once");
         }
+        if let Some(option) = decided_by(name, &config.delivery) {
+            return refuse(&format!("is set twice: also by the option `{option}`"));
+        }
         if let Some(place) = typed.iter().position(|property| property.key == name) {
             let option = typed[place].option;
             if config.delivery.is_set(option) {
@@ -119,14 +124,11 @@ fn typed(delivery: &DeliverySettings) -> Result<Vec<Property>, LoggerConfigError
         Compression::Gzip => "gzip",
         Compression::Snappy => "snappy",
         Compression::Lz4 => "lz4",
-        Compression::Zstd => {
-            let problem = "Zstd is not in the librdkafka of this build: use None, Gzip, Snappy or Lz4";
-            return Err(LoggerConfigError::new("compression", problem));
-        }
+        Compression::Zstd => "zstd",
     };
     let idempotence = delivery.idempotence.unwrap_or(delivery.acks == Acks::All);
     let (shortest_pause, longest_pause) = delivery.retry_backoff;
-    Ok([
+    let mut typed: Vec<Property> = [
         ("client.id", delivery.client_id.clone(), "client_id"),
         ("acks", acks.into(), "acks"),
         ("enable.idempotence", idempotence.to_string(), "idempotence"),
@@ -141,7 +143,89 @@ fn typed(delivery: &DeliverySettings) -> Result<Vec<Property>, LoggerConfigError
         ("reconnect.backoff.max.ms", millis(longest_pause), "retry_backoff"),
     ]
     .map(|(key, value, option)| Property { key, value, option })
-    .into())
+    .into();
+    security(delivery, &mut typed)?;
+    Ok(typed)
+}
+
+/// Encryption and authentication. A user who gave neither may have given librdkafka's own properties for them.
+fn security(delivery: &DeliverySettings, typed: &mut Vec<Property>) -> Result<(), LoggerConfigError> {
+    let mut set = |option, key, value: &str| typed.push(Property { key, value: value.to_owned(), option });
+    let protocol = match (&delivery.tls, &delivery.sasl) {
+        (None, None) => return Ok(()),
+        (Some(_), None) => ("tls", "ssl"),
+        (None, Some(_)) => ("sasl", "sasl_plaintext"),
+        (Some(_), Some(_)) => ("sasl", "sasl_ssl"),
+    };
+    set(protocol.0, "security.protocol", protocol.1);
+    if let Some(tls) = &delivery.tls {
+        // Its own errors do not say what is wrong with a file.
+        tls.read_ca_file()?;
+        tls.read_client_certificate()?;
+        set("tls", "enable.ssl.certificate.verification", "true");
+        set("tls", "ssl.endpoint.identification.algorithm", "https");
+        if let Some(path) = &tls.ca_file {
+            set("tls", "ssl.ca.location", as_text(path)?);
+        }
+        if let Some(pem) = &tls.ca_pem {
+            set("tls", "ssl.ca.pem", pem);
+        }
+        // An OpenSSL that is built along knows of no system's roots: librdkafka looks for them. Windows has a store, and
+        // OpenSSL's own variables are left to it.
+        let told = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        if tls.trusts_the_system() && !told && !cfg!(windows) {
+            set("tls", "ssl.ca.location", "probe");
+        }
+        if let Some((certificate, key)) = &tls.client_certificate {
+            set("tls", "ssl.certificate.location", as_text(certificate)?);
+            set("tls", "ssl.key.location", as_text(key)?);
+        }
+    }
+    if let Some(sasl) = &delivery.sasl {
+        set("sasl", "sasl.mechanisms", sasl.mechanism.name());
+        if let Some(Credentials { user, password }) = sasl.mechanism.credentials() {
+            set("sasl", "sasl.username", user);
+            set("sasl", "sasl.password", password);
+        }
+    }
+    Ok(())
+}
+
+fn as_text(path: &Path) -> Result<&str, LoggerConfigError> {
+    let problem = || format!("has the path \"{}\", which is not UTF-8: librdkafka takes no other", path.display());
+    path.to_str().ok_or_else(|| LoggerConfigError::new("tls", problem()))
+}
+
+/// The option of ours that decides what a property is about, even where it has not set it.
+fn decided_by(name: &str, delivery: &DeliverySettings) -> Option<&'static str> {
+    const OF_TLS: [&str; 13] = [
+        "ssl_ca",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.ca.certificate.stores",
+        "ssl_certificate",
+        "ssl.certificate.location",
+        "ssl.certificate.pem",
+        "ssl_key",
+        "ssl.key.location",
+        "ssl.key.pem",
+        "ssl.keystore.location",
+        "enable.ssl.certificate.verification",
+        "ssl.endpoint.identification.algorithm",
+    ];
+    if delivery.tls.is_some() && OF_TLS.contains(&name) {
+        Some("tls")
+    } else if delivery.sasl.is_some() && (name.starts_with("sasl.") || name == "enable.sasl.oauthbearer.unsecure.jwt") {
+        Some("sasl")
+    } else {
+        None
+    }
+}
+
+/// What librdkafka was told and must not repeat.
+pub(super) fn secrets(client: &ClientConfig) -> Arc<[String]> {
+    let is_secret = |key: &str| key.contains("password") || key.contains("secret") || key.ends_with(".key.pem");
+    client.config_map().iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| (*value).to_owned()).collect()
 }
 
 /// A millisecond each, the unit of all its durations.
@@ -173,8 +257,8 @@ fn defaults(client: &mut ClientConfig, config: &Config) {
         .set_log_level(RDKafkaLogLevel::Warning);
 }
 
-/// librdkafka's refusal in words that hold no value: it could be a secret.
-pub(super) fn refusal(error: KafkaError, client: &ClientConfig) -> LoggerConfigError {
+/// librdkafka's refusal in words that hold no value: it could be a secret. `by_tls`: the option `tls` gave the files.
+pub(super) fn refusal(error: KafkaError, client: &ClientConfig, by_tls: bool) -> LoggerConfigError {
     let problem = match error {
         KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _) => {
             format!("librdkafka has no property `{key}`")
@@ -184,6 +268,11 @@ pub(super) fn refusal(error: KafkaError, client: &ClientConfig) -> LoggerConfigE
         }
         error => {
             let mut words = format!("librdkafka could not be set up: {error}");
+            // What the option `tls` gives is no secret.
+            let secrets = secrets(client);
+            if by_tls && words.contains("ssl.") && !secrets.iter().any(|secret| words.contains(secret)) {
+                return LoggerConfigError::new("tls", words);
+            }
             for (key, value) in client.config_map() {
                 if ["sasl.", "ssl.", "plugin."].iter().any(|secret| key.starts_with(secret)) {
                     words = format!("librdkafka could not be set up; its words could hold the value of `{key}`");

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::config::Transport;
+use crate::config::{Sasl, Tls, Transport};
 use crate::status::Health;
 
 fn set(config: Config) -> ClientConfig {
@@ -12,7 +14,7 @@ fn set(config: Config) -> ClientConfig {
 /// What the whole client says of a configuration.
 fn build(config: &Config) -> Result<(), LoggerConfigError> {
     let health = Arc::new(Health::new(Transport::Async, String::new()));
-    super::super::AsyncClient::new(config, &health).map(drop)
+    super::super::AsyncClient::new(config, &health, &(Arc::new(|| {}) as _)).map(drop)
 }
 
 #[test]
@@ -80,7 +82,6 @@ fn fewer_acknowledgements_switch_idempotence_off_and_keep_one_request_in_flight(
 #[test]
 fn what_it_cannot_honour_is_refused_by_the_options_name() {
     for (config, option) in [
-        (Config::default().compression(Compression::Zstd), "compression"),
         (Config::default().connect_timeout(Duration::from_millis(999)), "connect_timeout"),
         (Config::default().request_timeout(Duration::from_secs(901)), "request_timeout"),
     ] {
@@ -115,6 +116,118 @@ fn a_property_is_set_once_by_whatever_name() {
     // A default is not set by anybody.
     assert_eq!(set(config().client_option("linger.ms", "6")).get("queue.buffering.max.ms"), Some("6"));
     assert_eq!(set(config().client_option("socket.nagle.disable", "false")).get("socket.nagle.disable"), Some("false"));
+}
+
+#[test]
+fn tls_and_sasl_are_librdkafkas_properties_and_verification_stays_on() {
+    let ca = certificate_file();
+    let tls = || Tls::default().ca_file(&*ca).ca_pem("PEM").client_certificate(&*ca, &*ca);
+    let oauth = || Sasl::oauthbearer(|| Err("none".into()));
+    for (config, protocol) in [
+        (Config::default().tls(tls()), "ssl"),
+        (Config::default().sasl(Sasl::scram_sha256("u", "hunter2")), "sasl_plaintext"),
+        (Config::default().tls(tls()).sasl(Sasl::scram_sha256("u", "hunter2")), "sasl_ssl"),
+    ] {
+        let client = set(config.clone());
+        assert_eq!(client.get("security.protocol"), Some(protocol));
+        let path = ca.to_str();
+        let (tls, sasl) = (config.delivery.tls.is_some(), config.delivery.sasl.is_some());
+        for (key, value, there) in [
+            ("ssl.ca.location", path, tls),
+            ("ssl.ca.pem", Some("PEM"), tls),
+            ("ssl.certificate.location", path, tls),
+            ("ssl.key.location", path, tls),
+            ("enable.ssl.certificate.verification", Some("true"), tls),
+            ("ssl.endpoint.identification.algorithm", Some("https"), tls),
+            ("sasl.mechanisms", Some("SCRAM-SHA-256"), sasl),
+            ("sasl.username", Some("u"), sasl),
+            ("sasl.password", Some("hunter2"), sasl),
+        ] {
+            assert_eq!(client.get(key), value.filter(|_| there), "{key} with {protocol}");
+        }
+    }
+    for (sasl, name) in
+        [(Sasl::plain("u", "p"), "PLAIN"), (Sasl::scram_sha512("u", "p"), "SCRAM-SHA-512"), (oauth(), "OAUTHBEARER")]
+    {
+        let client = set(Config::default().sasl(sasl.allow_unencrypted(true)));
+        assert_eq!(client.get("sasl.mechanisms"), Some(name));
+    }
+    let system = set(Config::default().tls(Tls::default()));
+    let told = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    assert_eq!(system.get("ssl.ca.location"), (!told && !cfg!(windows)).then_some("probe"));
+    assert_eq!(set(Config::default()).get("security.protocol"), None);
+}
+
+#[test]
+fn what_tls_and_sasl_decide_is_not_set_beside_them() {
+    let ca = certificate_file();
+    for key in [
+        "security.protocol",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "enable.ssl.certificate.verification",
+        "ssl.endpoint.identification.algorithm",
+    ] {
+        let config = Config::default().tls(Tls::default().ca_file(&*ca)).client_option(key, "hunter2");
+        let error = client_config(&config).unwrap_err().to_string();
+        assert!(error.contains("by the option `tls`") && error.contains(key) && !error.contains("hunter2"), "{error}");
+    }
+    for key in ["security.protocol", "sasl.mechanism", "sasl.username", "sasl.password", "sasl.oauthbearer.config"] {
+        let config = Config::default().sasl(Sasl::scram_sha256("u", "p")).client_option(key, "hunter2");
+        let error = client_config(&config).unwrap_err().to_string();
+        assert!(error.contains("by the option `sasl`") && error.contains(key) && !error.contains("hunter2"), "{error}");
+    }
+    // Without our options they are librdkafka's alone, and what ours do not decide can be set beside them.
+    set(Config::default().client_option("security.protocol", "ssl").client_option("ssl.ca.location", "x"));
+    set(Config::default().tls(Tls::default().ca_file(&*ca)).client_option("ssl.cipher.suites", "x"));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let ca = certificate_file();
+    let missing = ca.with_file_name("missing.pem");
+    let nothing = ca.with_file_name("nothing.pem");
+    std::fs::write(&nothing, "hunter2").unwrap();
+    for (tls, path, words) in [
+        (Tls::default().ca_file(&missing), &missing, "cannot be read"),
+        (Tls::default().ca_file(&nothing), &nothing, "no certificate in PEM"),
+        (Tls::default().client_certificate(&missing, &*ca), &missing, "cannot be read"),
+        (Tls::default().client_certificate(&*ca, &nothing), &nothing, "no private key in PEM"),
+    ] {
+        let error = client_config(&Config::default().tls(tls)).unwrap_err();
+        let text = error.to_string();
+        assert!(error.option() == "tls" && text.contains(path.to_str().unwrap()) && text.contains(words), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+/// A file with what looks like a certificate and a key, in a folder of its own that goes with it.
+fn certificate_file() -> Folder {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("kafka_log-tls-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("all.pem");
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n").unwrap();
+    Folder(path)
+}
+
+struct Folder(PathBuf);
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+    }
 }
 
 #[test]

@@ -22,7 +22,11 @@ fn client(servers: &str, change: impl FnOnce(&mut Config)) -> AsyncClient {
     let mut config = Config::new(servers, TOPIC);
     change(&mut config);
     let health = Arc::new(Health::new(Transport::Async, name()));
-    AsyncClient::new(&config, &health).unwrap()
+    AsyncClient::new(&config, &health, &no_call()).unwrap()
+}
+
+fn no_call() -> Call {
+    Arc::new(|| {})
 }
 
 fn meta() -> Meta {

@@ -11,6 +11,13 @@ use crate::route::Route;
 pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
     let delivery = &config.delivery;
     let refuse = |option, problem: &str| Err(LoggerConfigError::new(option, problem));
+    let not_here = "is not in the `kafka` crate: use SyncProducer::Wire, or `async`";
+    if delivery.tls.is_some() {
+        return refuse("tls", not_here);
+    }
+    if delivery.sasl.is_some() {
+        return refuse("sasl", not_here);
+    }
     if delivery.idempotence == Some(true) {
         return refuse("idempotence", "is not in the client of `sync`: set it to false, or use `async`");
     }
@@ -48,6 +55,7 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sasl, Tls};
 
     #[test]
     fn what_it_cannot_honour_is_refused_and_defaults_bend() {
@@ -57,6 +65,8 @@ mod tests {
             (Config::default().compression(Compression::Zstd), "compression"),
             (Config::default().batch_bytes(LARGEST_PAYLOAD + 1), "batch_bytes"),
             (Config::default().client_option("debug", "hunter2"), "client_option"),
+            (Config::default().tls(Tls::default().ca_pem("hunter2")), "tls"),
+            (Config::default().sasl(Sasl::scram_sha256("u", "hunter2")), "sasl"),
         ] {
             config.validate().unwrap();
             let Err(error) = target(&config) else { panic!("{option} is taken") };

@@ -31,6 +31,8 @@ pub(super) struct Login {
     secret: String,
     session: Session,
     stage: Stage,
+    /// Why the server refused the token, in its words.
+    reason: String,
 }
 
 /// What is to be done next.
@@ -72,7 +74,7 @@ impl Login {
         let known = Known { user: user.clone(), secret: secret.clone() };
         let config = SASLConfig::builder().with_default_mechanisms().with_callback(known);
         let session = config.ok().and_then(|config| start(config, mechanism)).ok_or_else(|| fail("cannot be begun"))?;
-        Ok(Login { mechanism, user, secret, session, stage: Stage::First })
+        Ok(Login { mechanism, user, secret, session, stage: Stage::First, reason: String::new() })
     }
 
     /// What SaslHandshake names.
@@ -97,8 +99,11 @@ impl Login {
             (Stage::PlainSent, Some(_)) => (Step::Done, Stage::Over),
             (Stage::TokenSent, Some([])) => (Step::Done, Stage::Over),
             // RFC 7628: the server's reason is answered by this, and then it ends the login.
-            (Stage::TokenSent, Some(_)) => (Step::Send(vec![1]), Stage::TokenRefused),
-            (Stage::TokenRefused, _) => return Err(self.fail("the broker refused the token")),
+            (Stage::TokenSent, Some(reason)) => {
+                self.reason = String::from_utf8_lossy(reason).into_owned();
+                (Step::Send(vec![1]), Stage::TokenRefused)
+            }
+            (Stage::TokenRefused, _) => return Err(self.refused("nothing beside it")),
             (Stage::ScramFirstSent, Some(server)) => {
                 check_server_first(server).map_err(|words| self.fail(&words))?;
                 (Step::Send(self.ask(Some(server))?), Stage::ScramProofSent)
@@ -117,7 +122,8 @@ impl Login {
 
     /// What the broker said beside the mechanism, with its error code: SaslHandshake's or SaslAuthenticate's.
     pub(super) fn refused(&self, words: &str) -> AuthError {
-        self.fail(&format!("the broker refused: {words}"))
+        let token = if self.reason.is_empty() { String::new() } else { format!(" the token by {}", self.reason) };
+        self.fail(&format!("the broker refused{token}: {words}"))
     }
 
     /// A step of rsasl's.

@@ -217,7 +217,8 @@ fn explain(error: &Error) -> TlsError {
 
 fn refusal(problem: &CertificateError) -> String {
     match problem {
-        CertificateError::UnknownIssuer => {
+        // A signature that is wrong is that of another CA of the same name, as a rule.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "it comes from no CA that is trusted: option `tls`, ca_file, says which are".into()
         }
         CertificateError::NotValidForName => "it has not the broker's name".into(),
@@ -227,7 +228,6 @@ fn refusal(problem: &CertificateError) -> String {
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".into(),
-        // This says in words what it is, but for what a self-signed CA is when it serves as a broker's certificate.
         problem => format!("{problem}"),
     }
 }
@@ -241,6 +241,7 @@ fn of_alert(alert: AlertDescription) -> TlsError {
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
+        | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => "the broker refuses the client certificate, or misses one",
         AlertDescription::HandshakeFailure => {
             "the broker ended the TLS handshake: it may want a client certificate, or other ciphers"
