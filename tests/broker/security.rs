@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::reader;
 use crate::support::secure::{self, PASSWORD, SESSION, Secure, USER, Way};
 use crate::support::{topic, wait};
-use crate::target::{LONG, Target};
+use crate::target::{Client, LONG, Target};
 
 const HANDFUL: u64 = 5;
 
@@ -32,8 +32,12 @@ pub(crate) fn trusted_certificate(target: &Target) {
     delivers(target, &by_address, |config| config.tls(trust(broker)));
     delivers(target, &by_name, |config| config.tls(Tls::default().ca_pem(pem)));
     match broker.address(Way::TlsOverIpv6) {
-        Some(address) => delivers(target, &address, |config| config.tls(trust(broker))),
         None => println!("there is no IPv6 here"),
+        // librdkafka takes the brackets for a part of the name, which then is in no certificate.
+        Some(address) if target.client == Client::Async => {
+            refused_for_tls(target, &address, trust(broker), &[]);
+        }
+        Some(address) => delivers(target, &address, |config| config.tls(trust(broker))),
     }
     // What is trusted besides is no harm.
     let foreign = fs::read_to_string(broker.foreign_ca()).unwrap();
@@ -190,38 +194,41 @@ pub(crate) fn secrets_stay(target: &Target) {
 }
 
 pub(crate) fn sessions(target: &Target) {
-    /// A session and a token end several times in that.
-    const LASTS: Duration = SESSION.saturating_mul(3);
-    let broker = secure_broker(target);
-    let address = broker.address(Way::SaslTlsForSeconds).unwrap();
+    through_sessions(target, Sasl::scram_sha256(USER, PASSWORD));
+}
+
+pub(crate) fn tokens(target: &Target) {
+    /// Such that some tokens end with a session and some within one.
+    const LIFETIME: Duration = SESSION.saturating_mul(2);
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let oauth = Sasl::oauthbearer(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        Ok(OauthToken::new(secure::token(SESSION), SESSION))
+        Ok(OauthToken::new(secure::token(LIFETIME), LIFETIME))
     });
-    let loggers = [Sasl::scram_sha256(USER, PASSWORD), oauth].map(|sasl| {
-        let topic = create_topic(broker);
-        let logger = target.config_at(&address, &topic).tls(trust(broker)).sasl(sasl).build().unwrap();
-        logger.info("connects", fields! { n = 0 });
-        logger.flush_timeout(LONG).unwrap();
-        (topic, logger)
-    });
+    through_sessions(target, oauth);
+    assert!(asked.load(Ordering::Relaxed) >= 2, "{asked:?} tokens");
+}
+
+/// Logs for some sessions on end, which are to be renewed on the connections that there are.
+fn through_sessions(target: &Target, sasl: Sasl) {
+    const LASTS: Duration = SESSION.saturating_mul(3);
+    let broker = secure_broker(target);
+    let topic = create_topic(broker);
+    let config = target.config_at(&broker.address(Way::SaslTlsForSeconds).unwrap(), &topic);
+    let logger = config.tls(trust(broker)).sasl(sasl).build().unwrap();
+    logger.info("connects", fields! { n = 0 });
+    logger.flush_timeout(LONG).unwrap();
     let connections = broker.connections();
     let begun = Instant::now();
     let mut logged = 1;
     while begun.elapsed() < LASTS {
-        for (_, logger) in &loggers {
-            logger.info("a record of a long session", fields! { n = logged });
-        }
+        logger.info("a record of a long session", fields! { n = logged });
         logged += 1;
         thread::sleep(Duration::from_millis(100));
     }
-    for (topic, logger) in loggers {
-        arrived(broker, &topic, &logger, logged);
-    }
+    arrived(broker, &topic, &logger, logged);
     assert_eq!(broker.connections(), connections, "a session ended with its connection");
-    assert!(asked.load(Ordering::Relaxed) >= 3, "{asked:?} tokens");
 }
 
 fn secure_broker(target: &Target) -> &'static Secure {
@@ -254,8 +261,9 @@ fn delivers(target: &Target, address: &str, secured: impl FnOnce(Config) -> Conf
 /// Each of so many records is there once, in its order.
 #[track_caller]
 fn arrived(broker: &Secure, topic: &str, logger: &KafkaLogger, expected: u64) {
-    logger.flush_timeout(LONG).unwrap();
+    let flushed = logger.flush_timeout(LONG);
     let status = logger.status();
+    flushed.unwrap_or_else(|error| panic!("{error}: {status:?}"));
     let stats = logger.shutdown(LONG).stats;
     assert_eq!((stats.delivered, stats.failed, stats.dropped.total()), (expected, 0, 0), "{status:?}");
     let records = reader::librdkafka(&broker.plaintext(), topic, LONG);
@@ -290,13 +298,14 @@ fn refused(target: &Target, address: &str, secured: impl FnOnce(Config) -> Confi
     Refusal { kind: error.kind(), display, debug }
 }
 
-/// `reasons` are what the libraries may call it, of which one must be there.
+/// One of the reasons must be named, but by librdkafka, which says no more than that it could not verify.
 #[track_caller]
 fn refused_for_tls(target: &Target, address: &str, tls: Tls, reasons: &[&str]) -> Refusal {
     let error = refused(target, address, |config| config.tls(tls));
     assert_eq!(error.kind, StartupErrorKind::Tls, "{error:?}");
     let said = error.display.to_lowercase();
-    assert!(reasons.iter().any(|reason| said.contains(reason)), "none of {reasons:?} is in {said}");
+    let vague = target.client == Client::Async && said.contains("could not be verified");
+    assert!(vague || reasons.iter().any(|reason| said.contains(reason)), "none of {reasons:?} is in {said}");
     error
 }
 

@@ -203,6 +203,7 @@ impl Target {
             ("secure::a_token_that_cannot_be_had_is_told", security::no_token),
             ("secure::a_secret_is_not_sent_unencrypted_unasked", security::secrets_stay),
             ("secure::a_session_is_renewed_on_its_connection", security::sessions),
+            ("secure::a_session_is_renewed_with_another_token", security::tokens),
         ]
     }
 

@@ -188,8 +188,8 @@ pub fn useless_token(lifetime: Duration) -> String {
 
 fn token_for(scope: &str, lifetime: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-    // Whole seconds, and issued a little earlier: the broker allows for no difference between clocks.
-    let (issued, expires) = (now.as_secs() - 1, (now + lifetime).as_secs());
+    // In whole seconds, of which none is missing. The broker allows for no difference between clocks.
+    let (issued, expires) = (now.as_secs() - 1, (now + lifetime).as_secs() + 1);
     let claims = format!(r#"{{"sub":"{USER}","scope":"{scope}","iat":{issued},"exp":{expires}}}"#);
     format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
 }
