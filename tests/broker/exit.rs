@@ -3,16 +3,16 @@
 use std::env;
 use std::process::{self, Command};
 
-use kafka_log::{Config, Transport};
+use kafka_log::Config;
 use serde_json::Value;
 
 use crate::support::process::run;
-use crate::target::{LONG, Target};
+use crate::target::{Client, LONG, Target};
 
 const ENDING: &str = "KAFKA_LOG_CHILD_ENDING";
 const SERVERS: &str = "KAFKA_LOG_CHILD_SERVERS";
 const TOPIC: &str = "KAFKA_LOG_CHILD_TOPIC";
-const TRANSPORT: &str = "KAFKA_LOG_CHILD_TRANSPORT";
+const CLIENT: &str = "KAFKA_LOG_CHILD_CLIENT";
 const RECORDS: u64 = 1_000;
 
 pub(crate) fn is_child() -> bool {
@@ -21,11 +21,8 @@ pub(crate) fn is_child() -> bool {
 
 /// An application that logs and ends.
 pub(crate) fn child() {
-    let transport = match env::var(TRANSPORT).unwrap().as_str() {
-        "Sync" => Transport::Sync,
-        _ => Transport::Async,
-    };
-    let config = Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap()).transport(transport);
+    let client = Client::named(&env::var(CLIENT).unwrap());
+    let config = client.chosen(Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap()));
     // No guard is kept, as an application would not that follows the shortest of examples.
     kafka_log::init(config).unwrap();
     for n in 0..RECORDS {
@@ -52,7 +49,7 @@ fn all_arrive(target: &Target, ending: &str, error: &str) {
         .env(ENDING, ending)
         .env(SERVERS, target.bootstrap())
         .env(TOPIC, &topic)
-        .env(TRANSPORT, format!("{:?}", target.transport));
+        .env(CLIENT, format!("{:?}", target.client));
     match run("the child", &mut command, LONG) {
         Ok(_) => assert_eq!(error, "", "the child did not end as told"),
         Err(text) => assert!(!error.is_empty() && text.contains(error), "{text}"),

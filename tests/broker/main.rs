@@ -9,12 +9,14 @@
 mod support;
 
 mod awaited;
+mod cluster;
 mod exit;
 mod options;
 mod overflow;
 mod parity;
 mod records;
 mod restarts;
+mod security;
 mod startup;
 mod target;
 mod topics;
@@ -53,6 +55,17 @@ fn main() {
         if target.is_real() {
             let missing = no_broker.clone().or(no_python.clone());
             trials.extend(target.parity_cases().into_iter().map(|case| trial(&target, case, missing.clone())));
+        }
+    }
+    for version in kafka::Version::ALL {
+        for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
+            trials.extend(target.secure_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
+        }
+    }
+    // One version after the other, so that each has its cluster started once; and last, as three brokers are a load.
+    for version in kafka::Version::ALL {
+        for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
+            trials.extend(target.cluster_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
         }
     }
     libtest_mimic::run(&arguments, trials).exit();

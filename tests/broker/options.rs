@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kafka_log::{Acks, Compression, Config, DeliveryErrorKind, KafkaLogger, Transport, fields};
+use kafka_log::{Acks, Compression, Config, DeliveryErrorKind, KafkaLogger, fields};
 
 use crate::records::{counts, log_from_threads};
 use crate::support::kafka::Version;
@@ -21,6 +21,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("bootstrap_servers", "tests/broker/options.rs", "client_id_is_on_every_request"),
     ("topic", "tests/broker/options.rs", "acks_are_asked_for"),
     ("transport", "tests/features.rs", "each_transport_is_there_with_its_feature_and_named_without"),
+    ("sync_producer", "tests/broker/startup.rs", "check_passes"),
     ("logger_name", "tests/broker/records.rs", "strange_payloads"),
     ("level", "tests/scenarios/init.rs", "init_sets_the_global_level_and_build_does_not"),
     ("use_json", "tests/broker/records.rs", "strange_payloads"),
@@ -38,6 +39,14 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("queue_bytes", "tests/scenarios/outage.rs", "a_queue_full_of_bytes_drops_the_rest_and_counts_them"),
     ("overflow", "tests/broker/overflow.rs", "drop_oldest"),
     ("startup", "tests/broker/startup.rs", "check_names_the_topic"),
+    ("tls", "tests/broker/security.rs", "encryption_on_one_side"),
+    ("tls.ca_file", "tests/broker/security.rs", "untrusted_certificates"),
+    ("tls.ca_pem", "tests/broker/security.rs", "trusted_certificate"),
+    ("tls.client_certificate", "tests/broker/security.rs", "client_certificates"),
+    ("sasl.mechanism", "tests/broker/security.rs", "mechanisms"),
+    ("sasl.user", "tests/broker/security.rs", "wrong_credentials"),
+    ("sasl.password", "tests/broker/security.rs", "wrong_credentials"),
+    ("sasl.allow_unencrypted", "tests/broker/security.rs", "secrets_stay"),
     ("client_options", "tests/broker/options.rs", "client_option_reaches_librdkafka"),
     ("type", "src/config/file_tests.rs", "the_dictionary_of_the_python_sink_is_valid"),
     ("async", "src/config/file_tests.rs", "the_dictionary_of_the_python_sink_is_valid"),
@@ -63,7 +72,7 @@ pub(crate) fn every_option_has_a_test() {
 pub(crate) fn acks_and_compressions(target: &Target) {
     const EACH: u64 = 500;
     let mut compressions = vec![Compression::None, Compression::Gzip, Compression::Snappy];
-    if target.transport == Transport::Async {
+    if target.has_lz4() {
         compressions.push(Compression::Lz4);
     }
     for (place, compression) in compressions.into_iter().enumerate() {
@@ -100,7 +109,7 @@ fn tapped(target: &Target) -> (&'static Tap, String, Config) {
     let tap = tap(target);
     let topic = topic::unique("wire");
     topic::create(&tap.direct(), &topic, 1, &[]);
-    let config = Config::new(tap.address(), topic.as_str()).transport(target.transport);
+    let config = target.config_at(&tap.address(), &topic);
     (tap, topic, config)
 }
 
@@ -171,13 +180,13 @@ pub(crate) fn idempotence_numbers_the_batches(target: &Target) {
 
 pub(crate) fn compression_is_on_the_batches(target: &Target) {
     let all = [
-        (None, if target.transport == Transport::Async { 3 } else { 0 }),
+        (None, if target.has_lz4() { 3 } else { 0 }),
         (Some(Compression::None), 0),
         (Some(Compression::Gzip), 1),
         (Some(Compression::Snappy), 2),
         (Some(Compression::Lz4), 3),
     ];
-    let honoured = if target.transport == Transport::Async { all.len() } else { all.len() - 1 };
+    let honoured = if target.has_lz4() { all.len() } else { all.len() - 1 };
     for (compression, codec) in &all[..honoured] {
         // One batch of all of them: one record alone may not be worth it.
         let set = |config: Config| compression.iter().fold(config, |config, c| config.compression(*c));
@@ -270,8 +279,8 @@ pub(crate) fn delivery_timeout_fails_a_record_then(target: &Target) {
     let peer = silent_peer();
     for millis in [500, 2_000] {
         let timeout = Duration::from_millis(millis);
-        let logger = Config::new(peer.address(), "nowhere")
-            .transport(target.transport)
+        let logger = target
+            .config_at(&peer.address(), "nowhere")
             .delivery_timeout(timeout)
             // `sync` looks for what is too old once an attempt to connect has ended.
             .connect_timeout(Duration::from_secs(1))
@@ -291,8 +300,8 @@ pub(crate) fn connect_timeout_ends_an_attempt_then(target: &Target) {
     for millis in [1_000, 3_000] {
         let peer = silent_peer();
         let timeout = Duration::from_millis(millis);
-        let logger = Config::new(peer.address(), "nowhere")
-            .transport(target.transport)
+        let logger = target
+            .config_at(&peer.address(), "nowhere")
             .connect_timeout(timeout)
             .retry_backoff(Duration::from_millis(1), Duration::from_millis(10))
             .build()
@@ -309,8 +318,8 @@ pub(crate) fn retry_backoff_is_between_attempts(target: &Target) {
     let gaps = |first: u64, longest: u64, count: usize| -> Vec<u128> {
         let peer = Proxy::start(String::new());
         peer.set(Mode::Refuse);
-        let logger = Config::new(peer.address(), "nowhere")
-            .transport(target.transport)
+        let logger = target
+            .config_at(&peer.address(), "nowhere")
             .retry_backoff(Duration::from_millis(first), Duration::from_millis(longest))
             .build()
             .unwrap();

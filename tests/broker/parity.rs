@@ -4,23 +4,23 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kafka_log::{Config, KafkaLogger, Transport, fields};
+use kafka_log::{Config, KafkaLogger, fields};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::support::python;
 use crate::support::reader::{self, ReadRecord};
-use crate::target::{LONG, Target};
+use crate::target::{Client, LONG, Target};
 
 const LOGGER: &str = "api";
 
 /// The logger of a configuration dictionary of the Python sink.
-fn config(dictionary: &str) -> Config {
-    serde_json::from_str(dictionary).unwrap()
+fn config(target: &Target, dictionary: &str) -> Config {
+    target.client.chosen_of_sync(serde_json::from_str(dictionary).unwrap())
 }
 
 pub(crate) fn same_payload(target: &Target) {
-    let is_async = target.transport == Transport::Async;
+    let is_async = target.client == Client::Async;
     compare(target, Mode { python_is_async: is_async, rust_is_async: is_async });
 }
 
@@ -43,7 +43,7 @@ fn compare(target: &Target, mode: Mode) {
     for (level, passing) in levels {
         let outcomes = python("records", &dictionary(target, &python_topic, mode.python_is_async, level, true));
         assert_eq!(outcomes, vec![Value::Null; 9]);
-        let logger = config(&dictionary(target, &rust_topic, mode.rust_is_async, level, true)).build().unwrap();
+        let logger = config(target, &dictionary(target, &rust_topic, mode.rust_is_async, level, true)).build().unwrap();
         log_records(&logger);
         delivered(&logger, passing);
     }
@@ -80,7 +80,7 @@ fn compare(target: &Target, mode: Mode) {
 
 /// What the documentation says is not the same.
 pub(crate) fn documented_differences(target: &Target) {
-    let is_async = target.transport == Transport::Async;
+    let is_async = target.client == Client::Async;
     let python_topic = target.create_topic("differs-python", 1, &[]);
     let rust_topic = target.create_topic("differs-rust", 1, &[]);
     let outcomes = python("differences", &dictionary(target, &python_topic, is_async, "INFO", false));
@@ -99,13 +99,13 @@ pub(crate) fn documented_differences(target: &Target) {
     }
     assert_eq!(critical.len(), outcomes.len());
 
-    let logger = config(&dictionary(target, &rust_topic, is_async, "INFO", true)).build().unwrap();
+    let logger = config(target, &dictionary(target, &rust_topic, is_async, "INFO", true)).build().unwrap();
     log_differences(&logger);
     delivered(&logger, 11);
-    let logger = config(&dictionary(target, &rust_topic, is_async, "INFO", false)).build().unwrap();
+    let logger = config(target, &dictionary(target, &rust_topic, is_async, "INFO", false)).build().unwrap();
     logger.info("as text", fields! { a = 1 });
     delivered(&logger, 1);
-    let logger = config(&dictionary(target, &rust_topic, is_async, "CRITICAL", true)).build().unwrap();
+    let logger = config(target, &dictionary(target, &rust_topic, is_async, "CRITICAL", true)).build().unwrap();
     log_differences(&logger);
     delivered(&logger, 2);
 

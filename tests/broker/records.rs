@@ -12,7 +12,7 @@ use crate::support::process;
 use crate::support::reader::ReadRecord;
 use crate::target::{LONG, Target};
 
-const THREADS: u64 = 4;
+pub(crate) const THREADS: u64 = 4;
 
 /// Logs `each` records from each of some threads: who and the how-many-th is in the fields.
 pub(crate) fn log_from_threads(logger: &KafkaLogger, each: u64) {
@@ -79,7 +79,7 @@ pub(crate) fn a_hundred_thousand(target: &Target) {
     let records = target.read(&topic, (THREADS * EACH) as usize);
     assert!(counts(&records, EACH).iter().all(|count| *count == 1), "a record is missing or doubled");
     assert_order(&records);
-    if target.transport == kafka_log::Transport::Async {
+    if target.has_record_times() {
         for record in &records {
             let text = std::str::from_utf8(&record.value).unwrap();
             let json: Value = serde_json::from_str(text).unwrap();
@@ -122,7 +122,7 @@ pub(crate) fn quickstart(target: &Target) {
         return;
     };
     let topic = target.create_topic("quickstart", 2, &[]);
-    let transport = format!("{:?}", target.transport).to_lowercase();
+    let transport = format!("{:?}", target.client.transport()).to_lowercase();
     let mut command = Command::new(example);
     command.args(["--bootstrap-servers", &target.bootstrap(), "--topic", &topic, "--transport", &transport]);
     let output = process::run("the quickstart", &mut command, LONG).unwrap();

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_log::{State, Transport};
+use kafka_log::State;
 
 use crate::records::{assert_order, counts, log_from_threads};
 use crate::support::wait;
@@ -53,7 +53,7 @@ fn through(target: &Target, away: Duration, take_away: impl FnOnce(), bring_back
     assert!(counts.iter().all(|count| *count > 0), "{} records are lost", counts.iter().filter(|c| **c == 0).count());
     // The first round of one record a thread repeats record 0 of the second.
     let repeated = counts.iter().step_by(PART as usize).filter(|count| **count == 2).count();
-    if target.transport == Transport::Async {
+    if target.is_idempotent() {
         assert_eq!((doubled, repeated), (4, 4), "an idempotent producer must not double a record");
     }
     assert_order(&records);

@@ -11,7 +11,8 @@ pub(crate) fn check_passes(target: &Target) {
     let topic = target.create_topic("check", 1, &[]);
     let logger = target.config(&topic).startup(Startup::Check(LONG)).build().unwrap();
     let status = logger.status();
-    assert_eq!((status.state, status.transport), (State::Up, target.transport));
+    assert_eq!((status.state, status.transport), (State::Up, target.client.transport()));
+    assert!(target.client.is_called(&status.client), "{status:?}");
     logger.info("after the check", fields! {});
     logger.flush_timeout(LONG).unwrap();
     assert_eq!(logger.stats().delivered, 1);

@@ -1,9 +1,9 @@
-//! What the suite runs over: a transport and a broker.
+//! What the suite runs over: a client and a broker.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kafka_log::{Config, Transport};
+use kafka_log::{Config, SyncProducer, Transport};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
@@ -11,26 +11,86 @@ use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
 use crate::support::wait;
-use crate::{Case, awaited, exit, options, overflow, parity, records, restarts, startup, topics};
+use crate::{Case, awaited, cluster, exit, options, overflow, parity, records, restarts, security, startup, topics};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
+/// What carries the records: a transport, and for `sync` the producer that it is told to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    Async,
+    /// The `kafka` crate.
+    Kafka,
+    Wire,
+}
+
+/// Those that this build has.
+fn clients() -> Vec<Client> {
+    let mut clients = Vec::new();
+    if cfg!(feature = "async") {
+        clients.push(Client::Async);
+    }
+    if cfg!(feature = "sync") {
+        clients.extend([Client::Kafka, Client::Wire]);
+    }
+    clients
+}
+
+impl Client {
+    pub(crate) fn transport(self) -> Transport {
+        match self {
+            Client::Async => Transport::Async,
+            Client::Kafka | Client::Wire => Transport::Sync,
+        }
+    }
+
+    /// Has the logger use this client and no other.
+    pub(crate) fn chosen(self, config: Config) -> Config {
+        self.chosen_of_sync(config.transport(self.transport()))
+    }
+
+    /// The same where the transport is chosen already.
+    pub(crate) fn chosen_of_sync(self, config: Config) -> Config {
+        match self {
+            Client::Async => config,
+            Client::Kafka => config.sync_producer(SyncProducer::Kafka),
+            Client::Wire => config.sync_producer(SyncProducer::Wire),
+        }
+    }
+
+    /// Whether this is what a logger's status calls it.
+    pub(crate) fn is_called(self, client: &str) -> bool {
+        match self {
+            Client::Async => client.starts_with("librdkafka "),
+            Client::Kafka => client.starts_with("kafka "),
+            Client::Wire => !client.starts_with("librdkafka ") && !client.starts_with("kafka "),
+        }
+    }
+
+    /// The one with this `Debug`.
+    pub(crate) fn named(name: &str) -> Client {
+        let all = [Client::Async, Client::Kafka, Client::Wire];
+        let found = all.into_iter().find(|client| format!("{client:?}") == name);
+        found.unwrap_or_else(|| panic!("there is no client {name}"))
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) transport: Transport,
+    pub(crate) client: Client,
     pub(crate) kafka: Option<Version>,
 }
 
 /// Every pair that this build can run.
 pub(crate) fn all() -> Vec<Target> {
     let mut all = Vec::new();
-    if cfg!(feature = "async") {
-        all.push(Target { transport: Transport::Async, kafka: None });
-        all.extend(Version::ALL.map(|version| Target { transport: Transport::Async, kafka: Some(version) }));
-    }
-    if cfg!(feature = "sync") {
-        all.extend(Version::ALL.map(|version| Target { transport: Transport::Sync, kafka: Some(version) }));
+    for client in clients() {
+        // It speaks none of the protocol's versions that the `kafka` crate does.
+        if client != Client::Kafka {
+            all.push(Target { client, kafka: None });
+        }
+        all.extend(Version::ALL.map(|version| Target { client, kafka: Some(version) }));
     }
     all
 }
@@ -46,7 +106,12 @@ pub(crate) fn embedded_cases() -> Vec<Case> {
 impl Target {
     pub(crate) fn name(&self) -> String {
         let broker = self.kafka.map_or("embedded".into(), |version| format!("kafka_{}", version.as_str()));
-        format!("{:?}::{broker}", self.transport).to_lowercase()
+        let client = match self.client {
+            Client::Async => "async",
+            Client::Kafka => "sync_kafka",
+            Client::Wire => "sync_wire",
+        };
+        format!("{client}::{broker}")
     }
 
     pub(crate) fn is_real(&self) -> bool {
@@ -55,7 +120,7 @@ impl Target {
 
     /// The cases for a real broker.
     pub(crate) fn cases(&self) -> Vec<Case> {
-        if false && self.transport == Transport::Sync && self.kafka == Some(Version::V4_4_0) {
+        if !self.is_served() {
             return vec![
                 ("the_check_names_a_broker_that_cannot_be_served", startup::check_names_kip_896),
                 ("in_the_background_the_state_is_down_and_says_why", startup::background_names_kip_896),
@@ -96,12 +161,14 @@ impl Target {
             ("batch_bytes_bounds_the_batches", options::batch_bytes_bounds_the_batches),
             ("request_timeout_is_given_to_the_broker", options::request_timeout_is_given_to_the_broker),
         ];
-        if self.transport == Transport::Async {
-            cases.extend::<[Case; 3]>([
-                ("idempotence_numbers_the_batches", options::idempotence_numbers_the_batches),
-                ("client_option_reaches_librdkafka", options::client_option_reaches_librdkafka),
-                ("a_record_has_the_time_of_its_call", options::a_record_has_the_time_of_its_call),
-            ]);
+        if self.is_idempotent() {
+            cases.push(("idempotence_numbers_the_batches", options::idempotence_numbers_the_batches));
+        }
+        if self.has_record_times() {
+            cases.push(("a_record_has_the_time_of_its_call", options::a_record_has_the_time_of_its_call));
+        }
+        if self.client == Client::Async {
+            cases.push(("client_option_reaches_librdkafka", options::client_option_reaches_librdkafka));
         }
         // These have no broker, so one version is enough.
         if self.kafka == Some(Version::V3_9_1) {
@@ -114,14 +181,46 @@ impl Target {
         cases
     }
 
+    /// The cases for a broker that asks for encryption and credentials.
+    pub(crate) fn secure_cases(&self) -> Vec<Case> {
+        if !cfg!(feature = "tls") || self.client == Client::Kafka {
+            return Vec::new();
+        }
+        vec![
+            ("secure::a_trusted_certificate_delivers", security::trusted_certificate),
+            ("secure::a_certificate_that_is_not_trusted_is_refused", security::untrusted_certificates),
+            ("secure::a_certificate_of_another_name_or_time_is_refused", security::wrong_certificates),
+            ("secure::a_client_certificate_is_shown_to_a_broker_that_wants_one", security::client_certificates),
+            ("secure::encryption_on_one_side_only_ends_in_time", security::encryption_on_one_side),
+            ("secure::each_mechanism_delivers", security::mechanisms),
+            ("secure::wrong_credentials_are_refused_and_not_shown", security::wrong_credentials),
+            ("secure::in_the_background_wrong_credentials_are_not_shown", security::wrong_in_the_background),
+            ("secure::a_token_that_cannot_be_had_is_told", security::no_token),
+            ("secure::a_secret_is_not_sent_unencrypted_unasked", security::secrets_stay),
+            ("secure::a_session_is_renewed_on_its_connection", security::sessions),
+            ("secure::a_session_is_renewed_with_another_token", security::tokens),
+        ]
+    }
+
+    /// The cases for a cluster of three.
+    pub(crate) fn cluster_cases(&self) -> Vec<Case> {
+        if !self.is_served() {
+            return Vec::new();
+        }
+        vec![
+            ("cluster::a_leader_that_is_killed_loses_nothing", cluster::a_leader_that_is_killed),
+            ("cluster::a_rolled_cluster_loses_nothing", cluster::rolled),
+        ]
+    }
+
     /// The cases beside the Python sink.
     pub(crate) fn parity_cases(&self) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
-        if self.transport == Transport::Async || self.kafka != Some(Version::V4_4_0) {
+        if self.is_served() {
             cases.push(("the_payload_is_the_python_sinks", parity::same_payload));
             cases.push(("what_differs_from_the_python_sink_is_what_is_documented", parity::documented_differences));
         }
-        if self.transport == Transport::Async {
+        if self.client == Client::Async {
             cases.push(("the_payload_is_the_python_sinks_by_its_sync_client", parity::same_payload_from_sync_python));
         }
         cases
@@ -134,14 +233,43 @@ impl Target {
         }
     }
 
+    pub(crate) fn version(&self) -> Version {
+        self.kafka.expect("this case is for real brokers")
+    }
+
     /// The real broker, shared by all trials of this version.
     pub(crate) fn broker(&self) -> &'static Broker {
-        kafka::shared(self.kafka.expect("this case is for real brokers"))
+        kafka::shared(self.version())
+    }
+
+    /// Whether the client can write to the broker at all.
+    pub(crate) fn is_served(&self) -> bool {
+        self.client != Client::Kafka || self.kafka != Some(Version::V4_4_0)
+    }
+
+    /// Whether a record that was sent again is in the log once all the same.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.client != Client::Kafka
+    }
+
+    /// Whether records have the time of their calls: the oldest form of them has none.
+    pub(crate) fn has_record_times(&self) -> bool {
+        self.client != Client::Kafka
+    }
+
+    /// Whether batches can be compressed with lz4, and are by default.
+    pub(crate) fn has_lz4(&self) -> bool {
+        self.client != Client::Kafka
     }
 
     /// A configuration for a topic of its own.
     pub(crate) fn config(&self, topic: &str) -> Config {
-        Config::new(self.bootstrap(), topic).transport(self.transport)
+        self.config_at(&self.bootstrap(), topic)
+    }
+
+    /// The same, on other brokers than the shared one.
+    pub(crate) fn config_at(&self, bootstrap: &str, topic: &str) -> Config {
+        self.client.chosen(Config::new(bootstrap, topic))
     }
 
     pub(crate) fn create_topic(&self, prefix: &str, partitions: usize, configs: &[(&str, &str)]) -> String {
@@ -155,17 +283,20 @@ impl Target {
 
     /// Reads the topic with a client other than the one that wrote it.
     pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<ReadRecord> {
-        match (self.transport, self.kafka) {
+        self.read_at(&self.bootstrap(), topic, expected)
+    }
+
+    /// The same, on other brokers than the shared one.
+    pub(crate) fn read_at(&self, bootstrap: &str, topic: &str, expected: usize) -> Vec<ReadRecord> {
+        match (self.client, self.kafka) {
             // The writer was librdkafka, so Apache Kafka's own consumer reads.
-            (Transport::Async, Some(version)) => {
-                reader::java_console(version, &self.bootstrap(), topic, expected, LONG)
-            }
+            (Client::Async, Some(version)) => reader::java_console(version, bootstrap, topic, expected, LONG),
             // Nothing but librdkafka itself reads from its mock cluster here.
             _ => {
                 // It reads what is there at the call; without acknowledgements the last records may be on their way yet.
                 let mut records = Vec::new();
                 wait::holds_within(Duration::from_secs(10), || {
-                    records = reader::librdkafka(&self.bootstrap(), topic, LONG);
+                    records = reader::librdkafka(bootstrap, topic, LONG);
                     records.len() >= expected
                 });
                 records

@@ -1,10 +1,10 @@
 //! Topics that are missing or narrow.
 
-use kafka_log::{Transport, fields};
+use kafka_log::fields;
 
 use crate::records::{assert_order, counts, log_from_threads};
 use crate::support::{topic, wait};
-use crate::target::{LONG, Target};
+use crate::target::{Client, LONG, Target};
 
 pub(crate) fn appears_later(target: &Target) {
     const EACH: u64 = 100;
@@ -27,8 +27,8 @@ pub(crate) fn over_the_limit(target: &Target) {
     const EACH: u64 = 300;
     // librdkafka gives up a batch whole, so there the record must be too large for a batch of its own; `sync` halves,
     // so there the neighbours may be too many for the topic as well.
-    let (configs, bytes): (&[_], _) = match target.transport {
-        Transport::Async => (&[], 3 << 20),
+    let (configs, bytes): (&[_], _) = match target.client {
+        Client::Async => (&[], 3 << 20),
         _ => (&[("max.message.bytes", "50000")], 60_000),
     };
     let name = target.create_topic("narrow", 1, configs);

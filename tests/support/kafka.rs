@@ -1,18 +1,20 @@
 //! Real Apache Kafka brokers, run from their jars.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::jars;
+use super::jars::{self, Jars};
 use super::ports;
+use super::properties::{Node, Properties};
 use super::proxy::Proxy;
-use super::server::{self, Server};
+use super::server::{Plan, Server};
 
 pub use super::jars::missing;
 
@@ -58,17 +60,21 @@ pub fn shared(version: Version) -> &'static Broker {
     })
 }
 
-/// A one-node cluster. Its methods panic when the broker does not do as told.
+/// A node of a cluster, most often the only one. Its methods panic when the broker does not do as told.
 pub struct Broker {
     version: Version,
     bootstrap: String,
+    directory: PathBuf,
     server: Mutex<Server>,
 }
 
 impl Broker {
     /// Starts a broker with `extra` server properties, which override those used here.
     pub fn start(version: Version, extra: &[(&str, &str)]) -> Result<Broker, String> {
-        Broker::start_somewhere(version, extra, None)
+        Broker::start_configured(version, &[], |properties| {
+            extra.iter().for_each(|(name, value)| properties.set(name, *value));
+            Ok(())
+        })
     }
 
     /// Starts a broker that clients can also reach through a proxy, and only through it.
@@ -85,7 +91,25 @@ impl Broker {
 
     /// The same behind a proxy that there is already, which is led to this broker.
     pub fn start_behind(version: Version, extra: &[(&str, &str)], proxy: &Proxy) -> Result<Broker, String> {
-        Broker::start_somewhere(version, extra, Some(proxy))
+        Broker::start_configured(version, &[], |properties| {
+            extra.iter().for_each(|(name, value)| properties.set(name, *value));
+            let proxied = ports::loopback()?;
+            properties.add_listener("PROXIED", "PLAINTEXT", &proxied, &proxy.address());
+            proxy.set_upstream(proxied);
+            Ok(())
+        })
+    }
+
+    /// Starts a broker whose properties are changed by `configure`, with these users of SCRAM.
+    ///
+    /// `configure` is called for each try, and is to take new ports each time.
+    pub fn start_configured(
+        version: Version,
+        scram: &[String],
+        configure: impl FnMut(&mut Properties) -> Result<(), String>,
+    ) -> Result<Broker, String> {
+        let mut brokers = start_nodes(version, 1, scram, configure)?;
+        Ok(brokers.remove(0))
     }
 
     /// "127.0.0.1:port", without a proxy in between.
@@ -97,9 +121,18 @@ impl Broker {
         self.version
     }
 
+    /// Where its files are. All of it is removed when the broker is dropped, and when this process ends.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The id of the broker's process, which must run.
     pub fn pid(&self) -> u32 {
         self.server.lock().pid()
+    }
+
+    pub fn runs(&self) -> bool {
+        self.server.lock().runs()
     }
 
     /// Shuts the broker down in good order and waits for its end. The data stays.
@@ -131,84 +164,59 @@ impl Broker {
     pub fn thaw(&self) {
         self.server.lock().signal(libc::SIGCONT);
     }
+}
 
-    /// Another process may take a port before the broker does, so there are some tries.
-    fn start_somewhere(version: Version, extra: &[(&str, &str)], proxy: Option<&Proxy>) -> Result<Broker, String> {
-        const TRIES: usize = 3;
-        let mut errors = Vec::new();
-        while errors.len() < TRIES {
-            match Broker::try_start(version, extra, proxy) {
-                Ok(broker) => return Ok(broker),
-                Err(error) => errors.push(error),
-            }
+/// Starts so many brokers as one cluster, which can be told from the first on.
+///
+/// Another process may take a port before a broker does, so there are some tries.
+pub fn start_nodes(
+    version: Version,
+    count: usize,
+    scram: &[String],
+    mut configure: impl FnMut(&mut Properties) -> Result<(), String>,
+) -> Result<Vec<Broker>, String> {
+    const TRIES: usize = 3;
+    let mut errors = Vec::new();
+    while errors.len() < TRIES {
+        match try_start(version, count, scram, &mut configure) {
+            Ok(brokers) => return Ok(brokers),
+            Err(error) => errors.push(error),
         }
-        Err(errors.join("\n"))
     }
-
-    fn try_start(version: Version, extra: &[(&str, &str)], proxy: Option<&Proxy>) -> Result<Broker, String> {
-        let jars = jars::of(version)?;
-        let number = next();
-        let directory = jars::root().join(format!("run-{}-{number}", process::id()));
-        let bootstrap = loopback()?;
-        let properties = properties(&directory, &bootstrap, proxy, extra)?;
-        let cluster = cluster_id(number);
-        let mut server = Server::format(directory, &jars, bootstrap.clone(), cluster, &properties)?;
-        server.start()?;
-        Ok(Broker { version, bootstrap, server: Mutex::new(server) })
-    }
+    Err(errors.join("\n"))
 }
 
-fn properties(
-    directory: &Path,
-    bootstrap: &str,
-    proxy: Option<&Proxy>,
-    extra: &[(&str, &str)],
-) -> Result<String, String> {
-    let controller = loopback()?;
-    let mut listeners = format!("PLAINTEXT://{bootstrap},CONTROLLER://{controller}");
-    let mut advertised = format!("PLAINTEXT://{bootstrap}");
-    if let Some(proxy) = proxy {
-        let proxied = loopback()?;
-        listeners += &format!(",PROXIED://{proxied}");
-        advertised += &format!(",PROXIED://{}", proxy.address());
-        proxy.set_upstream(proxied);
+fn try_start(
+    version: Version,
+    count: usize,
+    scram: &[String],
+    configure: &mut impl FnMut(&mut Properties) -> Result<(), String>,
+) -> Result<Vec<Broker>, String> {
+    let jars = jars::of(version)?;
+    let cluster = cluster_id(next());
+    let nodes = (1..=count).map(Node::new).collect::<Result<Vec<_>, _>>()?;
+    let mut plans = Vec::new();
+    for node in &nodes {
+        let directory = jars::root().join(format!("run-{}-{}", process::id(), next()));
+        let mut properties = Properties::of(node, &nodes, &directory);
+        configure(&mut properties)?;
+        let bootstrap = node.plaintext.clone();
+        let (cluster, properties, scram) = (cluster.clone(), properties.to_string(), scram.to_vec());
+        plans.push(Plan { directory, bootstrap, cluster, properties, scram });
     }
-
-    let voters = format!("1@{controller}");
-    let data = server::data(directory).display().to_string();
-    let defaults = [
-        ("process.roles", "broker,controller"),
-        ("node.id", "1"),
-        ("controller.quorum.voters", &voters),
-        ("listeners", &listeners),
-        ("advertised.listeners", &advertised),
-        ("controller.listener.names", "CONTROLLER"),
-        ("inter.broker.listener.name", "PLAINTEXT"),
-        ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"),
-        ("log.dirs", &data),
-        ("auto.create.topics.enable", "false"),
-        ("group.initial.rebalance.delay.ms", "0"),
-        // A killed broker is let in again only after the session of its earlier life.
-        ("broker.session.timeout.ms", "3000"),
-        ("broker.heartbeat.interval.ms", "500"),
-        // One broker holds everything, and few partitions are quicker to make.
-        ("offsets.topic.replication.factor", "1"),
-        ("offsets.topic.num.partitions", "1"),
-        ("transaction.state.log.replication.factor", "1"),
-        ("transaction.state.log.min.isr", "1"),
-        ("transaction.state.log.num.partitions", "1"),
-    ];
-    let is_overridden = |name: &str| extra.iter().any(|(key, _)| *key == name);
-    Ok(defaults
-        .iter()
-        .filter(|(key, _)| !is_overridden(key))
-        .chain(extra)
-        .map(|(key, value)| format!("{key}={value}\n"))
-        .collect())
+    // None of several is ready before it has found the others.
+    thread::scope(|scope| {
+        let starting: Vec<_> =
+            plans.into_iter().map(|plan| scope.spawn(|| start_planned(version, &jars, plan))).collect();
+        starting.into_iter().map(|starting| starting.join().expect("starting a broker panicked")).collect()
+    })
 }
 
-fn loopback() -> Result<String, String> {
-    Ok(format!("127.0.0.1:{}", ports::free()?))
+fn start_planned(version: Version, jars: &Jars, plan: Plan) -> Result<Broker, String> {
+    let (directory, bootstrap) = (plan.directory.clone(), plan.bootstrap.clone());
+    let mut server = Server::format(jars, plan)?;
+    server.start()?;
+    Ok(Broker { version, bootstrap, directory, server: Mutex::new(server) })
 }
 
 /// A random-looking UUID in Kafka's form, unpadded base64url of 16 bytes: 22 characters.

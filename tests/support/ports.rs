@@ -22,3 +22,8 @@ pub fn free() -> Result<u16, String> {
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .ok_or_else(|| format!("no free port from {FIRST} on"))
 }
+
+/// "127.0.0.1:port" with such a port.
+pub fn loopback() -> Result<String, String> {
+    Ok(format!("{}:{}", Ipv4Addr::LOCALHOST, free()?))
+}

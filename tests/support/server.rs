@@ -24,8 +24,24 @@ const PROBE: Duration = Duration::from_secs(2);
 const LOG_TAIL: usize = 4_000;
 
 /// Flags for a quick start; these JVMs do not live long enough for the second compiler.
-const JVM: [&str; 4] =
-    ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
+const JVM: [&str; 5] = [
+    "-Xmx384m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Xshare:auto",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+];
+
+/// What a broker is to be, before there is anything of it.
+pub struct Plan {
+    pub directory: PathBuf,
+    /// Where it will answer tests, without encryption and credentials.
+    pub bootstrap: String,
+    pub cluster: String,
+    pub properties: String,
+    /// Users of SCRAM, each as the storage tool reads one: "SCRAM-SHA-256=[name=..,password=..]".
+    pub scram: Vec<String>,
+}
 
 /// A formatted broker directory, and the JVM that serves it, if one runs.
 pub struct Server {
@@ -38,14 +54,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the directory, with storage formatted for these properties.
-    pub fn format(
-        directory: PathBuf,
-        jars: &Jars,
-        bootstrap: String,
-        cluster: String,
-        properties: &str,
-    ) -> Result<Server, String> {
+    /// Makes the directory, with storage formatted as planned.
+    pub fn format(jars: &Jars, plan: Plan) -> Result<Server, String> {
+        let Plan { directory, bootstrap, cluster, properties, scram } = plan;
         fs::create_dir_all(&directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         // From here on, whatever happens, the directory is removed.
         let guardian = Guardian::start(&directory)?;
@@ -58,7 +69,8 @@ impl Server {
                 .args(JVM)
                 .args(["-cp", &server.classpath, "kafka.tools.StorageTool"])
                 .args(["format", "-t", &server.cluster, "-c"])
-                .arg(file),
+                .arg(file)
+                .args(scram.iter().flat_map(|user| ["--add-scram", user])),
             FORMAT,
         )?;
         Ok(server)
@@ -91,6 +103,10 @@ impl Server {
 
     pub fn signal(&mut self, signal: libc::c_int) {
         process::signal(self.running(), signal);
+    }
+
+    pub fn runs(&self) -> bool {
+        self.jvm.is_some()
     }
 
     pub fn pid(&mut self) -> u32 {

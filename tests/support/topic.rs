@@ -31,10 +31,14 @@ pub fn unique(prefix: &str) -> String {
 
 /// Creates a topic and waits until clients can see all of it.
 pub fn create(bootstrap: &str, name: &str, partitions: usize, configs: &[(&str, &str)]) {
+    create_replicated(bootstrap, name, partitions, 1, configs);
+}
+
+/// The same, with more than one replica of each partition.
+pub fn create_replicated(bootstrap: &str, name: &str, partitions: usize, replicas: i32, configs: &[(&str, &str)]) {
     let count = i32::try_from(partitions).expect("a partition count fits i32");
-    let topic = configs
-        .iter()
-        .fold(NewTopic::new(name, count, TopicReplication::Fixed(1)), |topic, (key, value)| topic.set(key, value));
+    let topic = NewTopic::new(name, count, TopicReplication::Fixed(replicas));
+    let topic = configs.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
     let admin = client::admin(bootstrap);
     let results = block_on(admin.create_topics([&topic], &options()));
     accept(&format!("create topic {name}"), results);
