@@ -258,7 +258,7 @@ impl Connection {
         now: Instant,
         heard: &mut Vec<Heard>,
     ) -> Result<(), Trouble> {
-        let answer = ApiVersions::decode(frame, version).map_err(|error| self.malformed(error))?;
+        let answer = ApiVersions::decode(frame, version).map_err(|error| self.malformed("ApiVersions", error))?;
         if answer.error == ErrorCode::UNSUPPORTED_VERSION && version > 0 {
             // It has answered in version 0, as all do whatever they were asked in; so it will again.
             self.ask_for_versions(0, settings, now);
@@ -424,7 +424,7 @@ impl Connection {
         now: Instant,
         heard: &mut Vec<Heard>,
     ) -> Result<(), Trouble> {
-        let correlation_id = protocol::correlation_id(frame).map_err(|error| self.malformed(error))?;
+        let correlation_id = protocol::correlation_id(frame).map_err(|error| self.malformed("some request", error))?;
         let asked = self.asked.pop_front().filter(|asked| asked.correlation_id == correlation_id);
         let Some(Asked { version, what, .. }) = asked else {
             return Err(self.trouble(format_args!("it answered what it was not asked")));
@@ -436,19 +436,19 @@ impl Connection {
             What::Authenticate => return self.authenticate_answered(frame, version, settings, now, heard),
             What::Metadata => {
                 let answer = protocol::Metadata::decode(frame, version, &settings.topic);
-                let answer = answer.map_err(|error| self.malformed(error))?;
+                let answer = answer.map_err(|error| self.malformed("Metadata", error))?;
                 let throttle_ms = answer.throttle_ms;
                 heard.push(Heard::Metadata(answer));
                 throttle_ms
             }
             What::ProducerId => {
-                let answer = protocol::InitProducerId::decode(frame, version).map_err(|error| self.malformed(error))?;
+                let answer = protocol::InitProducerId::decode(frame, version).map_err(|error| self.malformed("InitProducerId", error))?;
                 let throttle_ms = answer.throttle_ms;
                 heard.push(Heard::ProducerId(answer));
                 throttle_ms
             }
             What::Produce(sent) => {
-                let answer = protocol::Produce::decode(frame, version).map_err(|error| self.malformed(error))?;
+                let answer = protocol::Produce::decode(frame, version).map_err(|error| self.malformed("Produce", error))?;
                 let mut produced = answer.partitions;
                 let mut answers = Vec::with_capacity(sent.len());
                 for sent in sent {
@@ -511,7 +511,7 @@ impl Connection {
         settings: &Settings,
         now: Instant,
     ) -> Result<(), Trouble> {
-        let answer = protocol::SaslHandshake::decode(frame, version).map_err(|error| self.malformed(error))?;
+        let answer = protocol::SaslHandshake::decode(frame, version).map_err(|error| self.malformed("SaslHandshake", error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
             let words = format!(
@@ -534,7 +534,7 @@ impl Connection {
         now: Instant,
         heard: &mut Vec<Heard>,
     ) -> Result<(), Trouble> {
-        let answer = protocol::SaslAuthenticate::decode(frame, version).map_err(|error| self.malformed(error))?;
+        let answer = protocol::SaslAuthenticate::decode(frame, version).map_err(|error| self.malformed("SaslAuthenticate", error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
             let said = answer.error_message.map(|said| format!(": {said}")).unwrap_or_default();
@@ -640,8 +640,8 @@ impl Connection {
         Trouble::new(format!("{}: {words}", self.address))
     }
 
-    fn malformed(&self, error: Malformed) -> Trouble {
-        self.trouble(format_args!("its answer is malformed: {error}"))
+    fn malformed(&self, request: &str, error: Malformed) -> Trouble {
+        self.trouble(format_args!("its answer to {request}: {error}"))
     }
 
     fn refused(&self, error: &AuthError) -> Trouble {

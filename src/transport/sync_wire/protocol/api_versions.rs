@@ -39,7 +39,6 @@ impl ApiVersions {
         let ranges = ranges(&mut reader)?;
         let throttle_ms = if version >= 1 { reader.i32("ApiVersions: its throttle time")? } else { 0 };
         reader.tagged_fields("ApiVersions: its tagged fields")?;
-        reader.finish()?;
         Ok(ApiVersions { error, ranges, throttle_ms })
     }
 

@@ -23,7 +23,6 @@ impl InitProducerId {
         let producer_id = reader.i64("InitProducerId: the producer's id")?;
         let epoch = reader.i16("InitProducerId: the producer's epoch")?;
         reader.tagged_fields("InitProducerId: its tagged fields")?;
-        reader.finish()?;
         if error == ErrorCode::NONE && (producer_id < 0 || epoch < 0) {
             return Err(Malformed("InitProducerId: neither an error nor a producer id and epoch"));
         }

@@ -56,7 +56,6 @@ impl Metadata {
         }
         let error = if version >= 13 { ErrorCode(reader.i16("Metadata: its error code")?) } else { ErrorCode::NONE };
         reader.tagged_fields("Metadata: its tagged fields")?;
-        reader.finish()?;
         let found = match found {
             Some(found) => found,
             None if error != ErrorCode::NONE => Topic::default(),

@@ -16,10 +16,10 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-pub(super) use self::api_versions::{ApiVersions, Range};
+pub(super) use self::api_versions::ApiVersions;
 pub(super) use self::error_code::ErrorCode;
 pub(super) use self::init_producer_id::InitProducerId;
-pub(super) use self::metadata::{Broker, Metadata, Partition};
+pub(super) use self::metadata::{Broker, Metadata};
 pub(super) use self::produce::{Produce, Produced, Topic, produce};
 pub(super) use self::reader::Malformed;
 pub(super) use self::request::{api_versions, init_producer_id, metadata, sasl_authenticate, sasl_handshake};

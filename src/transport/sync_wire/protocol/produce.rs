@@ -155,7 +155,6 @@ impl Produce {
         }
         let throttle_ms = reader.i32("Produce: its throttle time")?;
         reader.tagged_fields("Produce: its tagged fields")?;
-        reader.finish()?;
         Ok(Produce { throttle_ms, partitions })
     }
 }

@@ -46,11 +46,6 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    /// Nothing may be left.
-    pub(super) fn finish(self) -> Read<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("more bytes than the answer has")) }
-    }
-
     pub(super) fn i8(&mut self, what: &'static str) -> Read<i8> {
         self.array(what).map(i8::from_be_bytes)
     }

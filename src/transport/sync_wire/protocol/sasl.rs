@@ -32,7 +32,6 @@ impl SaslHandshake {
         for _ in 0..count {
             mechanisms.push(reader.string("SaslHandshake: the name of a mechanism")?.to_owned());
         }
-        reader.finish()?;
         Ok(SaslHandshake { error, mechanisms })
     }
 }
@@ -47,7 +46,6 @@ impl SaslAuthenticate {
         let session_lifetime_ms =
             if version >= 1 { reader.i64("SaslAuthenticate: the session's lifetime")? } else { 0 };
         reader.tagged_fields("SaslAuthenticate: its tagged fields")?;
-        reader.finish()?;
         Ok(SaslAuthenticate { error, error_message, bytes, session_lifetime_ms })
     }
 }
