@@ -250,6 +250,12 @@ impl KafkaLogger {
         Delivered::on_its_way(tracked)
     }
 
+    /// Takes a ready-made payload, past the format: for measurements of what comes after it.
+    #[doc(hidden)]
+    pub fn enqueue(&self, payload: &[u8]) {
+        self.pipeline.take_payload(payload);
+    }
+
     fn record(&self, severity: Severity, message: &dyn fmt::Display, fields: &dyn Source) {
         if severity.level() <= self.pipeline.level {
             self.pipeline.accept(severity, None, format_args!("{message}"), fields);
@@ -332,17 +338,32 @@ impl Pipeline {
                     return self.losses.dropped(&meta, &[], DropReason::Oversize);
                 }
             };
-            match self.queue.push(payload, meta) {
-                Ok(pushed) => {
-                    counters.fields_left_out(fields_left_out);
-                    self.tell_evicted(pushed.evicted);
-                }
-                Err(refused) => {
-                    self.losses.dropped(&refused.meta, payload, refused.reason);
-                    self.tell_evicted(refused.evicted);
-                }
+            if self.enter(payload, meta) {
+                counters.fields_left_out(fields_left_out);
             }
         });
+    }
+
+    /// Takes a payload as it is.
+    fn take_payload(&self, payload: &[u8]) {
+        let timestamp_ms = EventTime::now().millis();
+        let meta = Meta { severity: Severity::Info, timestamp_ms, called: Instant::now(), tracked: None };
+        self.enter(payload, meta);
+    }
+
+    /// Queues a payload; whether it was taken.
+    fn enter(&self, payload: &[u8], meta: Meta) -> bool {
+        match self.queue.push(payload, meta) {
+            Ok(pushed) => {
+                self.tell_evicted(pushed.evicted);
+                true
+            }
+            Err(refused) => {
+                self.losses.dropped(&refused.meta, payload, refused.reason);
+                self.tell_evicted(refused.evicted);
+                false
+            }
+        }
     }
 
     fn tell_evicted(&self, evicted: Vec<Batch>) {

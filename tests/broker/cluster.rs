@@ -48,7 +48,9 @@ pub(crate) fn rolled(target: &Target) {
             cluster.node(id).start_again();
             // Without it the next one to stop would leave one replica, and nothing could be acknowledged.
             cluster.wait_until_in_sync(topic);
-            assert!(logger.stats().delivered > before, "nothing was delivered while broker {id} was away");
+            // On a slow machine all may have been logged by then.
+            let delivered = logger.stats().delivered;
+            assert!(delivered > before || before == RECORDS, "nothing was delivered while broker {id} was away");
         }
     });
 }

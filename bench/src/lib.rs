@@ -1,0 +1,1 @@
+//! Nothing: the programs are in `benches`, where Cargo tells them its directory for temporary files.
