@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use kafka_log::{Config, LoggerDependencyError, LoggerError, Status, Transport};
+use std::sync::mpsc;
+
+use kafka_log::{
+    Compression, Config, LoggerDependencyError, LoggerError, OauthToken, Sasl, Startup, StartupErrorKind, State,
+    Status, Tls, Transport,
+};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 const ASYNC: bool = cfg!(feature = "async");
 const SYNC: bool = cfg!(feature = "sync");
+const TLS: bool = cfg!(feature = "tls");
+const ZSTD: bool = cfg!(feature = "zstd");
 
 /// A broker that nobody listens at: a logger needs none.
 const NOBODY: &str = "127.0.0.1:1";
@@ -55,6 +62,106 @@ fn auto_is_async_where_compiled_else_sync_and_neither_is_an_error_that_names_bot
             assert!(text.contains("default-features = false, features = [\"sync\"]"), "{text}");
         }
     }
+}
+
+/// What an option needs and this build has not, by the feature that brings it.
+fn missing(config: Config) -> Option<(&'static str, String)> {
+    match config.build() {
+        Err(LoggerError::Dependency(error)) => Some((error.feature(), error.to_string())),
+        // The client in use may refuse it for itself.
+        Ok(_) | Err(LoggerError::Config(_)) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn what_an_option_needs_is_there_with_its_feature_and_named_without() {
+    const ASYNC_LINE: &str = r#"kafka_log = { version = "0.1", features = ["async", "FEATURE"] }"#;
+    const SYNC_LINE: &str =
+        r#"kafka_log = { version = "0.1", default-features = false, features = ["sync", "FEATURE"] }"#;
+    let ca = || Tls::default().ca_pem("hunter2");
+    for (transport, compiled, line) in [
+        (Transport::Async, ASYNC, ASYNC_LINE),
+        (Transport::Sync, SYNC, SYNC_LINE),
+        (Transport::Auto, ASYNC, ASYNC_LINE),
+    ] {
+        if !compiled {
+            continue;
+        }
+        let config = || Config::new(NOBODY, "t").transport(transport);
+        let scram = || Sasl::scram_sha256("u", "hunter2");
+        let oauth = || Sasl::oauthbearer(|| Err("hunter2".into())).allow_unencrypted(true);
+        let of_openssl = transport != Transport::Sync;
+        for (config, feature, there, option) in [
+            (config().tls(ca()), "tls", TLS, "`tls`"),
+            (config().sasl(Sasl::plain("u", "hunter2").allow_unencrypted(true)), "tls", true, "`sasl`"),
+            (config().sasl(scram()), "tls", TLS || !of_openssl, "SCRAM-SHA-256"),
+            (config().sasl(oauth()), "tls", TLS || !of_openssl, "OAUTHBEARER"),
+            (config().compression(Compression::Zstd), "zstd", ZSTD, "`compression`"),
+        ] {
+            match missing(config) {
+                None => assert!(there, "{option} of {transport:?} is taken without {feature}"),
+                Some((named, text)) => {
+                    assert!(!there && named == feature, "{transport:?}: {text}");
+                    let line = line.replace("FEATURE", feature);
+                    assert!(text.contains(option) && text.contains(&line), "{text}");
+                    assert!(!text.contains("hunter2"), "{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_had_fails_the_check_and_one_that_takes_long_stalls_nothing() {
+    if !ASYNC || !TLS {
+        return;
+    }
+    const LONG: Duration = Duration::from_secs(30);
+    let config = |sasl: Sasl| Config::new(NOBODY, "t").transport(Transport::Async).sasl(sasl.allow_unencrypted(true));
+    let failing = config(Sasl::oauthbearer(|| Err("the provider is away".into())));
+    let result = failing.startup(Startup::Check(LONG)).build();
+    let Err(LoggerError::Startup(error)) = result else { panic!("{result:?}") };
+    assert_eq!(error.kind(), StartupErrorKind::Authentication);
+    assert!(error.to_string().contains("the provider is away"), "{error}");
+
+    let (called, calls) = mpsc::channel();
+    let (answer, answers) = mpsc::channel::<()>();
+    let (called, answers) = (std::sync::Mutex::new(called), std::sync::Mutex::new(answers));
+    let slow = Sasl::oauthbearer(move || {
+        called.lock().unwrap().send(()).unwrap();
+        let _ = answers.lock().unwrap().recv_timeout(LONG);
+        Ok(OauthToken::new("a token", Duration::from_secs(60)))
+    });
+    let logger = config(slow).delivery_timeout(Duration::from_secs(2)).build().unwrap();
+    calls.recv_timeout(LONG).expect("it is called without a record");
+    // Its record fails in time, with nobody to deliver it.
+    let lost = futures_executor::block_on(logger.ainfo("lost", kafka_log::fields! {}));
+    assert!(lost.is_err());
+    answer.send(()).unwrap();
+    // What has a blank is no token.
+    let deadline = std::time::Instant::now() + LONG;
+    while !logger.status().last_error.is_some_and(|error| error.contains("visible ASCII")) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", logger.status());
+        std::thread::yield_now();
+    }
+    assert_ne!(logger.status().state, State::Up);
+}
+
+#[test]
+fn zstd_goes_through_librdkafka() {
+    if !ASYNC || !ZSTD {
+        return;
+    }
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let config = Config::new(cluster.bootstrap_servers(), "t").transport(Transport::Async);
+    let logger = config.compression(Compression::Zstd).build().unwrap();
+    for _ in 0..100 {
+        logger.info("delivered, one like the other", kafka_log::fields! {});
+    }
+    logger.flush_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(logger.stats().delivered, 100);
 }
 
 #[test]

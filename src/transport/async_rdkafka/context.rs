@@ -100,6 +100,12 @@ impl Context {
         *denied = Some(Denied { kind, words: words.to_owned(), first });
     }
 
+    fn deny_encryption(&self, reason: &str) {
+        let words = self.words(reason);
+        self.deny(StartupErrorKind::Tls, &words);
+        self.health.down(words);
+    }
+
     fn token(&self) -> Result<OAuthToken, String> {
         let tokens = self.access.tokens.as_ref().ok_or("no option `sasl` gives tokens")?;
         match tokens.at_hand() {
@@ -153,10 +159,16 @@ impl ClientContext for Context {
                 self.health.down(words);
             }
             Some(RDKafkaErrorCode::SSL) => {
-                // Its property is our option.
-                let words = self.words(&reason.replace("ssl.ca.location", "the option `tls`"));
-                self.deny(StartupErrorKind::Tls, &words);
-                self.health.down(words);
+                // Its property is our option, and a wrong name looks to it as a wrong CA does.
+                let reason = reason.replace(
+                    "ssl.ca.location is correctly configured",
+                    "it has the name by which the broker is addressed, that the option `tls` trusts its CA,",
+                );
+                self.deny_encryption(&reason);
+            }
+            // With TLS 1.3 a broker refuses our certificate, or the want of one, after the handshake.
+            Some(RDKafkaErrorCode::BrokerTransportFailure) if reason.contains("SSL alert number") => {
+                self.deny_encryption(reason);
             }
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
                 self.health.down(self.words(reason));

@@ -57,6 +57,13 @@ fn canonical(key: &str) -> &str {
 pub(super) fn client_config(config: &Config) -> Result<ClientConfig, LoggerConfigError> {
     let mut client = ClientConfig::new();
     defaults(&mut client, config);
+    if config.delivery.tls.is_some()
+        && let Some(server) = config.bootstrap_servers.iter().find(|server| server.starts_with('['))
+    {
+        // It looks for the brackets in the certificate too.
+        let problem = format!("cannot verify {server:?} with `async`: give the broker's name, or use `sync`");
+        return Err(LoggerConfigError::new("tls", problem));
+    }
     let mut typed = typed(&config.delivery)?;
     let mut seen = HashSet::new();
     for (key, value) in &config.delivery.client_options.0 {

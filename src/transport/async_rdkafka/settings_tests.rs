@@ -82,6 +82,7 @@ fn fewer_acknowledgements_switch_idempotence_off_and_keep_one_request_in_flight(
 #[test]
 fn what_it_cannot_honour_is_refused_by_the_options_name() {
     for (config, option) in [
+        (Config::new("a:1,[::1]:2", "t").tls(Tls::default()), "tls"),
         (Config::default().connect_timeout(Duration::from_millis(999)), "connect_timeout"),
         (Config::default().request_timeout(Duration::from_secs(901)), "request_timeout"),
     ] {

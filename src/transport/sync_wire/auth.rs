@@ -103,7 +103,7 @@ impl Login {
                 self.reason = String::from_utf8_lossy(reason).into_owned();
                 (Step::Send(vec![1]), Stage::TokenRefused)
             }
-            (Stage::TokenRefused, _) => return Err(self.refused("nothing beside it")),
+            (Stage::TokenRefused, _) => return Err(self.refused("it gives no error beside it")),
             (Stage::ScramFirstSent, Some(server)) => {
                 check_server_first(server).map_err(|words| self.fail(&words))?;
                 (Step::Send(self.ask(Some(server))?), Stage::ScramProofSent)
@@ -122,8 +122,12 @@ impl Login {
 
     /// What the broker said beside the mechanism, with its error code: SaslHandshake's or SaslAuthenticate's.
     pub(super) fn refused(&self, words: &str) -> AuthError {
-        let token = if self.reason.is_empty() { String::new() } else { format!(" the token by {}", self.reason) };
-        self.fail(&format!("the broker refused{token}: {words}"))
+        if self.reason.is_empty() {
+            return self.fail(&format!("the broker refused: {words}"));
+        }
+        // Kafka says its reason again beside the mechanism.
+        let more = if words == self.reason { String::new() } else { format!("; {words}") };
+        self.fail(&format!("the broker refused the token by {}{more}", self.reason))
     }
 
     /// A step of rsasl's.
