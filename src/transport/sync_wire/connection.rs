@@ -15,9 +15,9 @@ use mio::{Interest, Registry, Token};
 use super::address::Address;
 use super::auth::{AuthError, Login, Step};
 use super::protocol::{self, Api, ApiVersions, ErrorCode, Malformed};
-use super::settings::Settings;
+use super::settings::{Idempotence, Settings};
 use super::tls::{Stream, TlsError};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, said};
 use crate::config::OauthToken;
 use crate::error::StartupErrorKind;
 use crate::transport::tokens::{Token as Bearer, Tokens};
@@ -30,6 +30,12 @@ const READ: usize = 64 * 1024;
 
 /// How many pieces one system call writes.
 const PIECES: usize = 16;
+
+/// While it is being set up, its answers are short.
+const LONGEST_EARLY_ANSWER: usize = 64 * 1024;
+
+/// A broker that asks for more silence than this gets this much: its quotas are counted in seconds.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Without an answer expected and without use, for a minute less than brokers wait by default.
 const IDLE: Duration = Duration::from_secs(9 * 60);
@@ -58,6 +64,9 @@ pub(super) struct Connection {
     muted_until: Option<Instant>,
     /// The session that a login began ends; another login is due before.
     login_due: Option<Instant>,
+    logs_in_again: bool,
+    /// Since when the peer takes nothing of what is to be written.
+    stalled_since: Option<Instant>,
     last_used: Instant,
 }
 
@@ -81,7 +90,7 @@ enum Phase {
 enum Piece {
     Bytes(Bytes),
     /// All before it is written: what needs no answer is done.
-    Written(Vec<Sent>),
+    Written(Sent),
 }
 
 /// A load in a request.
@@ -104,7 +113,7 @@ enum What {
     Authenticate,
     Metadata,
     ProducerId,
-    Produce(Vec<Sent>),
+    Produce(Sent),
 }
 
 /// What a connection has to say.
@@ -112,9 +121,9 @@ pub(super) enum Heard {
     Ready,
     Metadata(protocol::Metadata),
     ProducerId(protocol::InitProducerId),
-    Produced(Vec<(Sent, protocol::Produced)>),
+    Produced(Sent, protocol::Produced),
     /// Written, and no answer comes.
-    Written(Vec<Sent>),
+    Written(Sent),
 }
 
 impl Connection {
@@ -135,6 +144,8 @@ impl Connection {
             set_up_by: Some(now + settings.connect_timeout),
             muted_until: None,
             login_due: None,
+            logs_in_again: false,
+            stalled_since: None,
             last_used: now,
         }
     }
@@ -156,6 +167,11 @@ impl Connection {
 
     pub(super) fn under_way(&self) -> usize {
         self.asked.len()
+    }
+
+    /// When something was last written or read here.
+    pub(super) fn last_used(&self) -> Instant {
+        self.last_used
     }
 
     pub(super) fn version(&self, api: Api) -> i16 {
@@ -268,15 +284,7 @@ impl Connection {
             return Err(self.trouble(format_args!("it answered ApiVersions with {}", answer.error)));
         }
         self.versions = answer;
-        for api in [Api::Metadata, Api::Produce].into_iter().chain(settings.idempotence.wanted().then_some(Api::InitProducerId)) {
-            if self.versions.best(api).is_none() {
-                let words = format!(
-                    "{}: this broker has no version of {api:?} that the wire producer speaks; it serves Kafka 0.11 and newer",
-                    self.address
-                );
-                return Err(Trouble { too_old: true, ..Trouble::of_kind(StartupErrorKind::UnsupportedBroker, words) });
-            }
-        }
+        self.check_versions(settings)?;
         match &settings.sasl {
             None => self.be_ready(heard),
             Some(_) => self.log_in(settings, now)?,
@@ -284,8 +292,46 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the broker speaks what we do, for what we are going to ask.
+    fn check_versions(&self, settings: &Settings) -> Result<(), Trouble> {
+        let unsupported = |words: String| Trouble::of_kind(StartupErrorKind::UnsupportedBroker, words);
+        let has = |api: Api| self.versions.best(api).is_some();
+        if let Some(api) = [Api::Produce, Api::Metadata].into_iter().find(|api| !has(*api)) {
+            let last = self.versions.range_of(api.key()).map(|range| range.max);
+            return Err(match last {
+                Some(last) if last < *api.versions().start() => Trouble {
+                    too_old: true,
+                    ..unsupported(format!(
+                        "{}: this broker speaks {api:?} up to version {last} and is older than Kafka 0.11, the oldest that \
+                         the wire producer serves: use SyncProducer::Kafka or the feature `async`",
+                        self.address
+                    ))
+                },
+                _ => unsupported(format!(
+                    "{}: this broker has no version of {api:?} that the wire producer speaks: use the feature `async`",
+                    self.address
+                )),
+            });
+        }
+        if settings.idempotence == Idempotence::Demanded && !has(Api::InitProducerId) {
+            let words = format!("{}: this broker gives no producer ids: set idempotence to false", self.address);
+            return Err(unsupported(words));
+        }
+        if settings.sasl.is_some() && !(has(Api::SaslHandshake) && has(Api::SaslAuthenticate)) {
+            let words = format!("{}: this broker has not the SASL requests of Kafka 1.0 and newer", self.address);
+            return Err(unsupported(words));
+        }
+        Ok(())
+    }
+
+    /// Whether it can be asked this at all.
+    pub(super) fn has(&self, api: Api) -> bool {
+        self.versions.best(api).is_some()
+    }
+
     fn be_ready(&mut self, heard: &mut Vec<Heard>) {
         self.phase = Phase::Ready;
+        self.logs_in_again = false;
         self.set_up_by = None;
         heard.push(Heard::Ready);
     }
@@ -298,9 +344,9 @@ impl Connection {
         self.ask(What::Metadata, version, vec![frame.into()], now);
     }
 
-    pub(super) fn ask_for_producer_id(&mut self, current: Option<(i64, i16)>, settings: &Settings, now: Instant) {
+    pub(super) fn ask_for_producer_id(&mut self, settings: &Settings, now: Instant) {
         let version = self.version(Api::InitProducerId);
-        let frame = protocol::init_producer_id(version, self.next_correlation_id, &settings.client_id, current);
+        let frame = protocol::init_producer_id(version, self.next_correlation_id, &settings.client_id);
         self.ask(What::ProducerId, version, vec![frame.into()], now);
     }
 
@@ -324,9 +370,9 @@ impl Connection {
             self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
             self.last_used = now;
             self.outgoing.extend(frame.into_iter().map(Piece::Bytes));
-            self.outgoing.push_back(Piece::Written(vec![sent]));
+            self.outgoing.push_back(Piece::Written(sent));
         } else {
-            self.ask(What::Produce(vec![sent]), version, frame, now);
+            self.ask(What::Produce(sent), version, frame, now);
         }
     }
 
@@ -342,12 +388,18 @@ impl Connection {
     /// Writes what can be written now.
     pub(super) fn write(&mut self, now: Instant, heard: &mut Vec<Heard>) -> Result<(), Trouble> {
         loop {
-            while let Some(Piece::Written(_)) = self.outgoing.front() {
-                if let Some(Piece::Written(sent)) = self.outgoing.pop_front() {
-                    heard.push(Heard::Written(sent));
-                }
-            }
             let Some(stream) = &mut self.stream else { return Ok(()) };
+            if let Some(Piece::Written(sent)) = self.outgoing.front() {
+                // Through TLS it is written only when nothing is held back there.
+                match stream.flush() {
+                    Ok(()) => heard.push(Heard::Written(*sent)),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return self.stall(now),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(self.io_trouble(&error)),
+                }
+                self.outgoing.pop_front();
+                continue;
+            }
             let mut skip = self.written;
             let pieces = self.outgoing.iter().map_while(|piece| match piece {
                 Piece::Bytes(bytes) => Some(IoSlice::new(&bytes[std::mem::take(&mut skip).min(bytes.len())..])),
@@ -357,17 +409,27 @@ impl Connection {
             let written = if pieces.is_empty() { stream.flush().map(|()| 0) } else { stream.write_vectored(&pieces) };
             let none_left = pieces.is_empty();
             match written {
-                Ok(_) if none_left => return Ok(()),
+                Ok(_) if none_left => {
+                    self.stalled_since = None;
+                    return Ok(());
+                }
                 Ok(0) => return Err(self.trouble(format_args!("the connection takes no more bytes"))),
                 Ok(count) => {
                     self.last_used = now;
+                    self.stalled_since = None;
                     self.take_written(count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.stall(now),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.io_trouble(&error)),
             }
         }
+    }
+
+    /// The peer takes no more for now.
+    fn stall(&mut self, now: Instant) -> Result<(), Trouble> {
+        self.stalled_since.get_or_insert(now);
+        Ok(())
     }
 
     fn take_written(&mut self, count: usize) {
@@ -403,7 +465,8 @@ impl Connection {
         let mut rest = &incoming[..];
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = i32::from_be_bytes(*length);
-            let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ANSWER);
+            let longest = if self.is_ready() { LONGEST_ANSWER } else { LONGEST_EARLY_ANSWER };
+            let length = usize::try_from(length).ok().filter(|length| *length <= longest);
             let Some(length) = length else {
                 return Err(self.trouble(format_args!("its answer has a length that none of Kafka's has")));
             };
@@ -449,20 +512,16 @@ impl Connection {
             }
             What::Produce(sent) => {
                 let answer = protocol::Produce::decode(frame, version).map_err(|error| self.malformed("Produce", error))?;
-                let mut produced = answer.partitions;
-                let mut answers = Vec::with_capacity(sent.len());
-                for sent in sent {
-                    let Some(place) = produced.iter().position(|produced| produced.index == sent.partition) else {
-                        return Err(self.trouble(format_args!("it did not answer for partition {}", sent.partition)));
-                    };
-                    answers.push((sent, produced.swap_remove(place)));
-                }
-                heard.push(Heard::Produced(answers));
+                let produced = answer.partitions.into_iter().find(|produced| produced.index == sent.partition);
+                let Some(produced) = produced else {
+                    return Err(self.trouble(format_args!("it did not answer for partition {}", sent.partition)));
+                };
+                heard.push(Heard::Produced(sent, produced));
                 answer.throttle_ms
             }
         };
         if throttle_ms > 0 {
-            self.muted_until = Some(now + Duration::from_millis(throttle_ms as u64));
+            self.muted_until = Some(now + Duration::from_millis(throttle_ms as u64).min(LONGEST_SILENCE));
         }
         Ok(())
     }
@@ -479,7 +538,10 @@ impl Connection {
                 self.phase = Phase::AwaitsToken;
                 return Ok(());
             }
-            Some(Bearer::Failed(words)) => return Err(self.trouble(format_args!("{words}"))),
+            Some(Bearer::Failed(words)) => {
+                let words = format!("{}: {words}", self.address);
+                return Err(Trouble::of_kind(StartupErrorKind::Authentication, words));
+            }
         }
         let login = Login::new(sasl, self.token.as_ref()).map_err(|error| self.refused(&error))?;
         let version = self.version(Api::SaslHandshake);
@@ -518,7 +580,7 @@ impl Connection {
                 "{}: the broker does not take the SASL mechanism {}; it takes {}",
                 self.address,
                 login.mechanism(),
-                answer.mechanisms.join(", ")
+                said(&answer.mechanisms.join(", "))
             );
             return Err(Trouble::of_kind(StartupErrorKind::Authentication, words));
         }
@@ -537,7 +599,7 @@ impl Connection {
         let answer = protocol::SaslAuthenticate::decode(frame, version).map_err(|error| self.malformed("SaslAuthenticate", error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
-            let said = answer.error_message.map(|said| format!(": {said}")).unwrap_or_default();
+            let said = answer.error_message.map(|words| format!(": {}", said(&words))).unwrap_or_default();
             let error = login.refused(&format!("{}{said}", answer.error));
             if let (Some(tokens), Some(token)) = (&settings.tokens, &self.token) {
                 tokens.forget(&token.token);
@@ -579,6 +641,7 @@ impl Connection {
 
     /// What is due by now: the end of a set-up or of a request that took too long, a login, the end of an idle life.
     pub(super) fn tick(&mut self, settings: &Settings, now: Instant, heard: &mut Vec<Heard>) -> Result<(), Trouble> {
+        self.muted_until = self.muted_until.filter(|until| *until > now);
         if self.set_up_by.is_some_and(|by| by <= now) {
             let waited = settings.connect_timeout.as_millis();
             return Err(self.trouble(format_args!("the connection was not set up within {waited} ms")));
@@ -589,13 +652,18 @@ impl Connection {
             let waited = settings.answer_timeout().as_millis();
             return Err(self.trouble(format_args!("no answer within {waited} ms")));
         }
+        if self.stalled_since.is_some_and(|since| since + settings.answer_timeout() <= now) {
+            let waited = settings.answer_timeout().as_millis();
+            return Err(self.trouble(format_args!("the broker read nothing of what was sent for {waited} ms")));
+        }
         if self.is_ready() && self.asked.is_empty() && self.login_due.is_some_and(|due| due <= now) {
             self.login_due = None;
+            self.logs_in_again = true;
             self.set_up_by = Some(now + settings.connect_timeout);
             self.log_in(settings, now)?;
             return self.write(now, heard);
         }
-        if self.is_ready() && self.asked.is_empty() && self.outgoing.is_empty() && self.last_used + IDLE <= now {
+        if self.is_idle() && self.is_aged(now) {
             return Err(Trouble::idle());
         }
         Ok(())
@@ -617,6 +685,15 @@ impl Connection {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.is_ready() && self.asked.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Whether it has been set up: it may be about to log in again.
+    pub(super) fn was_ready(&self) -> bool {
+        self.is_ready() || self.login_due.is_some() || self.logs_in_again
+    }
+
     /// Whether its life was as long as an idle one may be.
     pub(super) fn is_aged(&self, now: Instant) -> bool {
         self.last_used + IDLE <= now
@@ -629,9 +706,10 @@ impl Connection {
             Phase::Connecting { others, by, .. } if !others.is_empty() => Some(*by),
             _ => None,
         };
-        let idle = (self.is_ready() && self.asked.is_empty()).then(|| self.last_used + IDLE);
+        let idle = self.is_idle().then(|| self.last_used + IDLE);
+        let stalled = self.stalled_since.map(|since| since + settings.answer_timeout());
         let login = self.login_due.filter(|_| self.asked.is_empty());
-        [self.set_up_by, answer, next_address, idle, login, self.muted_until].into_iter().flatten().min()
+        [self.set_up_by, answer, next_address, idle, stalled, login, self.muted_until].into_iter().flatten().min()
     }
 
     // ---- troubles ---------------------------------------------------------------------------------------------
@@ -662,7 +740,7 @@ impl Connection {
 
     fn hung_up(&self) -> Trouble {
         match self.phase {
-            Phase::Ready if self.asked.is_empty() && self.outgoing.is_empty() => Trouble::idle(),
+            Phase::Ready if self.is_idle() => Trouble::idle(),
             Phase::Ready => self.trouble(format_args!("the broker closed the connection")),
             Phase::LoggingIn(_) => self.trouble(format_args!("the broker closed the connection during the login")),
             _ => self.trouble(format_args!(

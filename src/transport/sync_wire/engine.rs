@@ -3,6 +3,7 @@
 //! A turn goes one way: hear what the connections say, take what the worker has handed over, give up what is too old,
 //! ask for what is not known, send what can be sent, tell of outcomes, sleep.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,11 +17,11 @@ use super::address::Address;
 use super::connection::{Connection, Heard, Sent};
 use super::load::{self, Load, Way};
 use super::partition::{Partition, Verdict};
-use super::protocol::{self, ErrorCode};
+use super::protocol::{self, Api, ErrorCode};
 use super::records::Encoder;
 use super::session::Session;
 use super::settings::{Idempotence, LARGEST_PAYLOAD, Settings};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, said};
 use super::{Shared, Standing};
 use crate::error::StartupErrorKind;
 use crate::queue::Batch;
@@ -60,6 +61,8 @@ pub(super) struct Engine {
     metadata: Metadata,
     topic_id: [u8; 16],
     partitions: Vec<Partition>,
+    /// Whether a broker has ever known the topic.
+    was_usable: bool,
     session: Session,
     /// Before a session is asked for again.
     session_pause: Pause,
@@ -82,6 +85,8 @@ enum Mail {
 /// Connections to the servers of the configuration, one at a time.
 struct Bootstrap {
     next: usize,
+    /// How many have failed in a row.
+    failed: usize,
     connection: Option<usize>,
     pause: Pause,
 }
@@ -123,12 +128,13 @@ impl Engine {
             connections: BTreeMap::new(),
             next_connection: WAKER.0 + 1,
             // Not all clients begin with the same server.
-            bootstrap: Bootstrap { next: chance() as usize, connection: None, pause: pause() },
+            bootstrap: Bootstrap { next: chance() as usize, failed: 0, connection: None, pause: pause() },
             nodes: HashMap::new(),
             metadata: Metadata { wanted: true, asked: None, fresh_until: Instant::now(), pause: pause() },
             topic_id: [0; 16],
             partitions: Vec::new(),
-            session: if settings.idempotence.wanted() { Session::Wanted { current: None } } else { Session::Off },
+            was_usable: false,
+            session: if settings.idempotence == Idempotence::Off { Session::Off } else { Session::Wanted },
             session_pause: pause(),
             waiting: VecDeque::new(),
             sticky: Sticky { place: chance() as usize, left: 0 },
@@ -147,7 +153,7 @@ impl Engine {
         let mut now = Instant::now();
         loop {
             if !self.take_inbox() {
-                return;
+                return self.end();
             }
             self.expire(now);
             self.tick(now);
@@ -186,6 +192,16 @@ impl Engine {
         !inbox.stop
     }
 
+    /// What was sent and has no answer cannot be given back.
+    fn end(&mut self) {
+        let cause = self.failure("the producer ended before the broker answered");
+        let failure = Failure { possibly_delivered: true, ..cause };
+        for load in self.partitions.iter_mut().flat_map(Partition::take_all) {
+            load.failed(&failure, &mut self.outcomes);
+        }
+        self.tell();
+    }
+
     /// Tells of outcomes, and of room.
     fn tell(&mut self) {
         if !self.spares.is_empty() {
@@ -222,16 +238,10 @@ impl Engine {
                 Heard::Ready => self.connected(token),
                 Heard::Metadata(answer) => self.take_metadata(token, answer, now),
                 Heard::ProducerId(answer) => self.take_producer_id(answer),
-                Heard::Produced(answers) => {
-                    for (sent, produced) in answers {
-                        self.conclude(sent, produced.error, produced.base_offset, produced.error_message.as_deref());
-                    }
+                Heard::Produced(sent, produced) => {
+                    self.conclude(sent, produced.error, produced.base_offset, produced.error_message.as_deref());
                 }
-                Heard::Written(sent) => {
-                    for sent in sent {
-                        self.conclude(sent, ErrorCode::NONE, -1, None);
-                    }
-                }
+                Heard::Written(sent) => self.conclude(sent, ErrorCode::NONE, -1, None),
             }
         }
         if let Err(trouble) = result {
@@ -253,7 +263,10 @@ impl Engine {
                     node.pause.reset();
                 }
             }
-            None => self.bootstrap.pause.reset(),
+            None => {
+                self.bootstrap.pause.reset();
+                self.bootstrap.failed = 0;
+            }
         }
     }
 
@@ -322,17 +335,36 @@ impl Engine {
             self.hear(token, result, &mut heard, now);
         }
         self.heard = heard;
-        self.leave_bootstrap();
+        self.leave_behind(now);
     }
 
-    /// The connection to a bootstrap server is not needed beside those to the cluster's brokers.
-    fn leave_bootstrap(&mut self) {
-        let Some(token) = self.bootstrap.connection else { return };
-        let is_idle = self.connections.get(&token).is_none_or(|connection| connection.under_way() == 0);
-        let others = self.connections.values().any(|other| other.node.is_some() && other.is_ready());
-        if others && is_idle {
+    /// Ends connections that are of no use any more: to a bootstrap server, beside those to the cluster's brokers, and to
+    /// brokers that the cluster has no more, or elsewhere.
+    fn leave_behind(&mut self, now: Instant) {
+        let has_others = self.connections.iter().any(|(token, connection)| {
+            connection.node.is_some() && self.is_current(*token, connection) && connection.takes(now)
+        });
+        let ended = |token: &usize, connection: &Connection| {
+            let is_left = if connection.node.is_some() {
+                !self.is_current(*token, connection)
+            } else {
+                has_others && connection.is_ready()
+            };
+            is_left && connection.under_way() == 0
+        };
+        let tokens: Vec<usize> =
+            self.connections.iter().filter(|(token, connection)| ended(token, connection)).map(|(token, _)| *token).collect();
+        for token in tokens {
             self.connections.remove(&token);
-            self.bootstrap.connection = None;
+            self.bootstrap.connection.take_if(|bootstrap| *bootstrap == token);
+        }
+    }
+
+    /// Whether this is the connection to a bootstrap server, or to a broker where the cluster has it.
+    fn is_current(&self, token: usize, connection: &Connection) -> bool {
+        match connection.node {
+            Some(node) => self.nodes.get(&node).is_some_and(|node| node.connection == Some(token)),
+            None => self.bootstrap.connection == Some(token),
         }
     }
 
@@ -346,15 +378,17 @@ impl Engine {
         if self.metadata.asked == Some(token) {
             self.metadata.asked = None;
         }
-        let pause = match connection.node.and_then(|node| self.nodes.get_mut(&node)) {
-            Some(node) if node.connection == Some(token) => {
+        let was_current = self.is_current(token, &connection);
+        let pause = match connection.node {
+            _ if !was_current => None,
+            Some(node) => self.nodes.get_mut(&node).map(|node| {
                 node.connection = None;
-                Some(&mut node.pause)
-            }
-            Some(_) => None,
+                &mut node.pause
+            }),
             None => {
                 self.bootstrap.connection = None;
                 self.bootstrap.next = self.bootstrap.next.wrapping_add(1);
+                self.bootstrap.failed += usize::from(!trouble.idle);
                 Some(&mut self.bootstrap.pause)
             }
         };
@@ -372,8 +406,13 @@ impl Engine {
         } else {
             self.health.down(trouble.words.clone());
         }
+        // One bootstrap server may be wrong where the others are right.
+        if !was_current || (connection.node.is_none() && self.bootstrap.failed < self.settings.servers.len()) {
+            return;
+        }
         match trouble.kind {
-            Some(_) if trouble.too_old => {
+            // Once there was a broker that is not, this one is a stray.
+            Some(_) if trouble.too_old && !self.was_usable => {
                 self.shared.stands(Standing::TooOld(trouble.words.clone()));
                 // So that the worker looks.
                 (self.call)();
@@ -386,17 +425,22 @@ impl Engine {
     // ---- metadata ---------------------------------------------------------------------------------------------
 
     fn seek_metadata(&mut self, now: Instant) {
-        let due = self.metadata.wanted || self.metadata.fresh_until <= now;
-        if !due || self.metadata.asked.is_some() || self.metadata.pause.left(now).is_some() {
+        self.metadata.wanted |= self.metadata.fresh_until <= now;
+        if !self.metadata.wanted || self.metadata.asked.is_some() || self.metadata.pause.left(now).is_some() {
             return;
         }
-        let candidates = self.connections.iter_mut().filter(|(_, connection)| connection.takes(now));
-        let least_busy = candidates.min_by_key(|(_, connection)| connection.under_way());
-        if let Some((token, connection)) = least_busy {
-            let token = *token;
+        // Of those that have the least to do the one that has last answered: another may have gone away unseen.
+        let candidates = self.connections.iter().filter(|(token, connection)| self.is_current(**token, connection));
+        let candidates = candidates.filter(|(_, connection)| connection.takes(now));
+        let best = candidates.min_by_key(|(_, connection)| (connection.under_way(), Reverse(connection.last_used())));
+        if let Some(token) = best.map(|(token, _)| *token) {
             self.metadata.asked = Some(token);
-            connection.ask_for_metadata(&self.settings, now);
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.ask_for_metadata(&self.settings, now);
+            }
             self.flush(token, now);
+        } else if self.connections.values().any(|connection| connection.node.is_some() && connection.was_ready()) {
+            // It is about to log in again.
         } else if self.bootstrap.connection.is_none() && self.bootstrap.pause.left(now).is_none() {
             let servers = &self.settings.servers;
             let Some(server) = servers.get(self.bootstrap.next % servers.len().max(1)) else { return };
@@ -408,6 +452,9 @@ impl Engine {
     fn take_metadata(&mut self, token: usize, answer: protocol::Metadata, now: Instant) {
         self.metadata.asked = None;
         self.metadata.fresh_until = now + METADATA_AGE;
+        if answer.topic_error == ErrorCode::REBOOTSTRAP_REQUIRED {
+            return self.forget_cluster();
+        }
         self.take_brokers(token, &answer.brokers);
         let problem = if answer.topic_error.is_ok() {
             self.take_partitions(&answer);
@@ -421,14 +468,15 @@ impl Engine {
         self.metadata.wanted = problem.is_some();
         let is_usable = self.partitions.iter().any(|partition| partition.leader.is_some());
         if is_usable && answer.topic_error.is_ok() {
+            self.was_usable = true;
             self.health.up();
-            self.shared.stands(Standing::Good);
+            self.stand_good();
         }
         match problem {
             None => self.metadata.pause.reset(),
             Some(words) => {
                 self.metadata.pause.begin();
-                let is_refusal = !answer.topic_error.is_ok() && !answer.topic_error.is_retriable();
+                let is_refusal = answer.topic_error.refuses_topic();
                 let kind = if is_refusal { StartupErrorKind::Refused } else { StartupErrorKind::UnknownTopic };
                 if is_refusal {
                     self.refuse_waiting(&words);
@@ -440,6 +488,21 @@ impl Engine {
                     self.health.error(words);
                 }
             }
+        }
+    }
+
+    /// A broker says that we are not where we should be: all begins again with the servers of the configuration.
+    fn forget_cluster(&mut self) {
+        self.health.error("the broker asked for a new beginning with the bootstrap servers");
+        self.nodes.clear();
+        self.metadata.wanted = true;
+        self.metadata.pause.begin();
+    }
+
+    /// For a check: records can be delivered now.
+    fn stand_good(&self) {
+        if self.was_usable && self.session.producer().is_some() {
+            self.shared.stands(Standing::Good);
         }
     }
 
@@ -499,64 +562,67 @@ impl Engine {
     fn take_partitions(&mut self, answer: &protocol::Metadata) {
         let is_another_topic = self.topic_id != answer.topic_id;
         self.topic_id = answer.topic_id;
+        // Both are in the order of their indices.
+        let mut known = mem::take(&mut self.partitions).into_iter().peekable();
         for found in &answer.partitions {
-            let place = match self.partitions.iter().position(|partition| partition.index == found.index) {
-                Some(place) => place,
-                None => {
-                    self.partitions.push(Partition::new(found.index, self.settings.retry_backoff));
-                    self.partitions.len() - 1
+            // Partitions never go, but with their topic; what was sent there waits for its timeout.
+            while let Some(gone) = known.next_if(|partition| partition.index < found.index) {
+                if !gone.is_idle() {
+                    self.partitions.push(gone.without_leader());
                 }
-            };
-            let partition = &mut self.partitions[place];
+            }
+            let known = known.next_if(|partition| partition.index == found.index);
+            let mut partition = known.unwrap_or_else(|| Partition::new(found.index, self.settings.retry_backoff));
             // An answer from a broker that has not heard of the last election does not undo it.
             if is_another_topic || found.leader_epoch < 0 || found.leader_epoch >= partition.leader_epoch {
                 partition.leader_epoch = found.leader_epoch;
-                partition.leader = Some(found.leader).filter(|leader| *leader >= 0);
+                partition.leader = Some(found.leader).filter(|leader| self.nodes.contains_key(leader));
             }
+            self.partitions.push(partition);
         }
-        // Partitions never go, but with their topic.
-        let is_there = |index: i32| answer.partitions.iter().any(|found| found.index == index);
-        for partition in &mut self.partitions {
-            if !is_there(partition.index) {
-                partition.leader = None;
-            }
-        }
-        self.partitions.retain(|partition| is_there(partition.index) || !partition.is_idle());
-        self.partitions.sort_by_key(|partition| partition.index);
+        let gone = known.filter(|partition| !partition.is_idle());
+        self.partitions.extend(gone.map(Partition::without_leader));
     }
 
     // ---- the session ------------------------------------------------------------------------------------------
 
     fn seek_session(&mut self, now: Instant) {
-        let Session::Wanted { current } = self.session else { return };
-        let under_way = self.partitions.iter().any(Partition::has_under_way);
-        if under_way || self.session_pause.left(now).is_some() {
+        if self.session != Session::Wanted || self.session_pause.left(now).is_some() {
             return;
         }
-        let ready = self.connections.iter_mut().find(|(_, connection)| connection.takes(now));
-        if let Some((token, connection)) = ready {
+        let ready = self.connections.iter_mut().filter(|(_, connection)| connection.takes(now));
+        let latest = ready.max_by_key(|(_, connection)| connection.last_used());
+        if let Some((token, connection)) = latest {
             let token = *token;
-            connection.ask_for_producer_id(current, &self.settings, now);
-            self.session = Session::Asked { connection: token, current };
+            if !connection.has(Api::InitProducerId) {
+                return self.do_without_session("the broker gives no producer ids");
+            }
+            connection.ask_for_producer_id(&self.settings, now);
+            self.session = Session::Asked { connection: token };
             self.flush(token, now);
         }
     }
 
+    /// A default gives way.
+    fn do_without_session(&mut self, why: &str) {
+        self.health.error(format!("{why}: going on without idempotence"));
+        self.session = Session::Off;
+        self.stand_good();
+    }
+
     fn take_producer_id(&mut self, answer: protocol::InitProducerId) {
-        let Session::Asked { current, .. } = self.session else { return };
+        if !matches!(self.session, Session::Asked { .. }) {
+            return;
+        }
         if answer.error.is_ok() && answer.producer_id >= 0 {
             self.session_pause.reset();
             self.session = Session::Open { id: answer.producer_id, epoch: answer.epoch };
-            self.partitions.iter_mut().for_each(Partition::start_over);
-            return;
+            return self.stand_good();
         }
         let refused = answer.error == ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
         if refused && self.settings.idempotence == Idempotence::Preferred {
-            // Brokers before 2.8 permit it apart; a default gives way.
-            self.health.error("the broker does not permit idempotent producing: going on without");
-            self.session = Session::Off;
-            self.partitions.iter_mut().for_each(Partition::start_over);
-            return;
+            // Brokers before 2.8 permit it apart.
+            return self.do_without_session("the broker does not permit idempotent producing");
         }
         self.session_pause.begin();
         let words = format!("the broker gave no producer id: it answered {}", answer.error);
@@ -564,20 +630,17 @@ impl Engine {
             self.shared.stands(Standing::Bad(StartupErrorKind::Refused, words.clone()));
         }
         self.health.down(words);
-        // An id that is not to be had again is not asked for again.
-        let current = current.filter(|_| answer.error.is_retriable());
-        self.session = Session::Wanted { current };
+        self.session = Session::Wanted;
     }
 
     // ---- sending ----------------------------------------------------------------------------------------------
 
     /// Sends what can be sent: what goes again first, then what is new.
     fn send(&mut self, now: Instant) {
-        if self.session.producer().is_none() {
-            return;
-        }
+        let Some(producer) = self.session.producer() else { return };
         for place in 0..self.partitions.len() {
-            self.send_again(place, now);
+            self.partitions[place].adopt(producer);
+            self.send_waiting(place, now);
         }
         self.refuse_giants();
         while let Some(place) = self.place_for_new(now) {
@@ -589,23 +652,23 @@ impl Engine {
             self.sticky.left = self.sticky.left.saturating_sub(bytes);
             self.left(bytes);
             self.partitions[place].add(load);
-            self.send_again(place, now);
+            self.send_waiting(place, now);
         }
     }
 
     /// Sends the loads of a partition that wait for an attempt, as far as its leader's connection takes them.
-    fn send_again(&mut self, place: usize, now: Instant) {
+    fn send_waiting(&mut self, place: usize, now: Instant) {
         while self.partitions[place].has_waiting() {
             let Some(leader) = self.partitions[place].leader else { return };
             let Some(token) = self.connection_to(leader, now) else { return };
-            let Some(producer) = self.session.producer() else { return };
             let Some(connection) = self.connections.get_mut(&token) else { return };
             if !connection.takes_records(MOST_UNDER_WAY, now) {
                 return;
             }
             let partition = &mut self.partitions[place];
             let index = partition.index;
-            let Some(load) = partition.next_again(token, now) else { return };
+            let producer = partition.producer();
+            let Some(load) = partition.next_to_send(token, now) else { return };
             match load.encode(&mut self.encoder, self.settings.compression, producer) {
                 Ok(batch) => {
                     let (sequence, sent) = (load.sequence, Sent { partition: index, load: load.id });
@@ -632,17 +695,16 @@ impl Engine {
         let mut may_connect = true;
         for place in (0..count).map(|step| first.wrapping_add(step) % count) {
             let partition = &self.partitions[place];
-            let Some(leader) = partition.leader.filter(|_| partition.takes_new(self.most_of_a_partition())) else {
-                continue;
-            };
-            let known = self.nodes.get(&leader).and_then(|node| node.connection);
+            let Some(leader) = partition.leader else { continue };
+            let Some(node) = self.nodes.get(&leader) else { continue };
             // One new connection at a time: few records need few of them.
-            if known.is_none() && !mem::take(&mut may_connect) {
+            if node.connection.is_none() && (node.pause.left(now).is_some() || !mem::take(&mut may_connect)) {
                 continue;
             }
             let token = self.connection_to(leader, now);
-            let connection = token.and_then(|token| self.connections.get(&token));
-            if connection.is_some_and(|connection| connection.takes_records(MOST_UNDER_WAY, now)) {
+            let Some(connection) = token.and_then(|token| self.connections.get(&token)) else { continue };
+            let most = self.most_of_a_partition(connection);
+            if self.partitions[place].takes_new(most) && connection.takes_records(MOST_UNDER_WAY, now) {
                 if self.sticky.left == 0 || self.sticky.place % count != place {
                     self.sticky = Sticky { place, left: self.settings.batch_bytes };
                 }
@@ -652,9 +714,12 @@ impl Engine {
         None
     }
 
-    /// Loads under way for one partition: without numbers, one that comes again must not come after a later one.
-    fn most_of_a_partition(&self) -> usize {
-        if self.session == Session::Off { 1 } else { MOST_UNDER_WAY }
+    /// Loads under way for one partition: without numbers, one that comes again must not come after a later one; and Kafka
+    /// 0.11 remembers only the last batch of a producer.
+    fn most_of_a_partition(&self, connection: &Connection) -> usize {
+        const PRODUCE_OF_KAFKA_1: i16 = 5;
+        let remembers = connection.version(Api::Produce) >= PRODUCE_OF_KAFKA_1;
+        if self.session == Session::Off || !remembers { 1 } else { MOST_UNDER_WAY }
     }
 
     /// Whether there is a full load, or one that has waited for long enough.
@@ -685,27 +750,31 @@ impl Engine {
     // ---- outcomes ---------------------------------------------------------------------------------------------
 
     /// Takes what a broker says of a load.
-    fn conclude(&mut self, sent: Sent, error: ErrorCode, base_offset: i64, said: Option<&str>) {
-        let Some(partition) = self.partitions.iter_mut().find(|partition| partition.index == sent.partition) else {
-            return;
-        };
+    fn conclude(&mut self, sent: Sent, error: ErrorCode, base_offset: i64, said_by_broker: Option<&str>) {
+        let Ok(place) = self.partitions.binary_search_by_key(&sent.partition, |partition| partition.index) else { return };
+        let partition = &mut self.partitions[place];
+        let had_ended = partition.has_ended();
         let next_load = &mut self.next_load;
         let verdict = partition.conclude(sent.load, error, || {
             *next_load += 1;
             *next_load - 1
         });
+        if partition.has_ended() && !had_ended {
+            self.session.raise_epoch();
+        }
         if !error.is_ok() && error != ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
-            let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
+            let said = said_by_broker.map(|words| format!(" ({})", said(words))).unwrap_or_default();
             let words = format!(
                 "topic {}: the broker answered {error}{said} for partition {}",
                 self.settings.topic, sent.partition
             );
             match verdict {
-                Some(Verdict::Refused(load)) => load.failed(&Failure::rejected(words), &mut self.outcomes),
-                Some(Verdict::StartOver) => {
-                    self.health.error(words);
-                    self.session.start_over();
+                Some(Verdict::Refused(load)) => {
+                    let possibly_delivered = load.maybe_there;
+                    let failure = Failure { possibly_delivered, ..Failure::rejected(words) };
+                    load.failed(&failure, &mut self.outcomes);
                 }
+                Some(Verdict::StartOver) => self.health.error(words),
                 // Expected behind a load that is sent again, so it tells nothing.
                 _ if error.is_about_producer() => {}
                 _ => self.health.error(words),
@@ -722,7 +791,7 @@ impl Engine {
         let Some(limit) = load::limit(now, self.settings.delivery_timeout) else { return };
         let oldest_sent = self.partitions.iter().flat_map(Partition::loads).filter_map(Load::oldest).min();
         let oldest = load::oldest(self.waiting.iter()).into_iter().chain(oldest_sent).min();
-        if oldest.is_none_or(|oldest| oldest > limit) && !self.partitions.iter().any(Partition::has_ended_load) {
+        if oldest.is_none_or(|oldest| oldest > limit) {
             return;
         }
         let never_sent =
@@ -740,12 +809,7 @@ impl Engine {
         }
         self.left(bytes);
         for partition in &mut self.partitions {
-            let gap = partition.expire(|load| {
-                load.expire(limit, &maybe_there, &mut self.outcomes);
-            });
-            if gap {
-                self.session.start_over();
-            }
+            partition.expire(|load| load.expire(limit, &maybe_there, &mut self.outcomes));
         }
     }
 

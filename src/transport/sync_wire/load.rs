@@ -17,8 +17,11 @@ pub(super) struct Load {
     pub(super) id: u64,
     /// The records that have no outcome yet, whole batches of the queue's.
     batches: Vec<Batch>,
-    /// How many records have had their outcome, all of them older: their delivery timeout passed.
+    /// How many records of the batch as it was sent have had their outcome, all of them older: their delivery timeout
+    /// passed.
     given_up: usize,
+    /// An attempt ended without a word on whether the broker has it.
+    pub(super) maybe_there: bool,
     /// The first record's sequence number within the producer's session.
     pub(super) sequence: i32,
     /// As it was sent; the same bytes go out again.
@@ -68,7 +71,7 @@ impl Load {
         if batches.is_empty() {
             return None;
         }
-        Some(Load { id, batches, given_up: 0, sequence: 0, encoded: None, way: Way::Waits })
+        Some(Load { id, batches, given_up: 0, maybe_there: false, sequence: 0, encoded: None, way: Way::Waits })
     }
 
     /// How many records its batch in Kafka has.
@@ -101,9 +104,7 @@ impl Load {
         if let Some(encoded) = &self.encoded {
             return Ok(encoded.clone());
         }
-        // Sequence numbers of records that were given up are not used any more: should the broker miss them, it says
-        // so, and the session starts over.
-        let base_sequence = if producer.id < 0 { -1 } else { sequence_after(self.sequence, self.given_up) };
+        let base_sequence = if producer.id < 0 { -1 } else { self.sequence };
         let records = self.batches.iter().flat_map(Batch::records).map(|(payload, meta)| Record {
             key: None,
             value: payload,
@@ -115,18 +116,14 @@ impl Load {
         Ok(encoded)
     }
 
-    /// The next attempt takes another place in the sequence.
+    /// The next attempt is another batch, in another place of the sequence, and of the records that are left.
     pub(super) fn renumber(&mut self, sequence: i32) {
         self.sequence = sequence;
+        self.given_up = 0;
         self.encoded = None;
     }
 
-    /// Records that were given up have no place in a sequence that begins anew.
-    pub(super) fn forget_given_up(&mut self) {
-        self.given_up = 0;
-    }
-
-    /// Two loads of at least one record each, in its place in the sequence; or it comes back if it has only one.
+    /// Two loads of at least one record each; or it comes back if it has only one.
     pub(super) fn halves(mut self, second_id: u64) -> Result<(Load, Load), Load> {
         let left = self.left();
         if left < 2 {
@@ -149,16 +146,17 @@ impl Load {
             id: second_id,
             batches: waiting.into(),
             given_up: 0,
-            sequence: sequence_after(self.sequence, self.len()),
+            maybe_there: self.maybe_there,
+            sequence: self.sequence,
             encoded: None,
             way: Way::Waits,
         };
-        let first = Load { encoded: None, way: Way::Waits, ..self };
+        let first = Load { given_up: 0, encoded: None, way: Way::Waits, ..self };
         Ok((first, second))
     }
 
-    /// Gives up the records that were logged before `limit`; whether there were any.
-    pub(super) fn expire(&mut self, limit: Instant, failure: &Failure, outcomes: &mut Vec<Outcome>) -> bool {
+    /// Gives up the records that were logged before `limit`.
+    pub(super) fn expire(&mut self, limit: Instant, failure: &Failure, outcomes: &mut Vec<Outcome>) {
         let before = self.left();
         for batch in &mut self.batches {
             expire(batch, limit, failure, outcomes);
@@ -168,8 +166,9 @@ impl Load {
         }
         self.batches.retain(|batch| !batch.is_empty());
         let expired = before - self.left();
-        self.given_up += expired;
-        expired > 0
+        if self.encoded.is_some() {
+            self.given_up += expired;
+        }
     }
 
     /// The load is in the topic, its first record at `base_offset` where the broker says so. Its buffers go to `spares`.

@@ -1,10 +1,14 @@
 //! One partition: its leader, and its loads in the order of their sequence numbers.
+//!
+//! Each partition is numbered by itself. When a broker has lost, or never had, what comes before a batch, the session's
+//! epoch is raised and this partition alone begins anew under it, as in the Java client; the others go on under theirs.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::load::{Load, Way, sequence_after};
 use super::protocol::ErrorCode;
+use super::records::Producer;
 use crate::transport::pause::Pause;
 
 #[derive(Debug)]
@@ -13,8 +17,15 @@ pub(super) struct Partition {
     /// None while it has none.
     pub(super) leader: Option<i32>,
     pub(super) leader_epoch: i32,
+    /// The id and epoch under which its batches are numbered.
+    producer: Producer,
     /// Of the next load that is new.
     next_sequence: i32,
+    /// Whether the broker has taken a batch under this id and epoch. Until then it takes any number for the first: a
+    /// second batch under way could come before one that is sent again.
+    confirmed: bool,
+    /// Set when the sequence cannot be gone on with; it begins anew once nothing is under way.
+    ended: bool,
     /// Loads that have been sent and have no outcome, in their order.
     sent: VecDeque<Load>,
     /// Before an attempt is repeated.
@@ -29,19 +40,54 @@ pub(super) enum Verdict {
     Refused(Load),
     /// It is sent again, and all that follows it.
     Again,
-    /// The broker has lost, or never had, the sequence: the producer's session must start over.
+    /// The sequence cannot be gone on with: the partition begins anew under an epoch that is new.
     StartOver,
 }
 
 impl Partition {
-    pub(super) fn new(index: i32, backoff: (std::time::Duration, std::time::Duration)) -> Partition {
-        let pause = Pause::new(backoff);
-        Partition { index, leader: None, leader_epoch: -1, next_sequence: 0, sent: VecDeque::new(), pause }
+    pub(super) fn new(index: i32, backoff: (Duration, Duration)) -> Partition {
+        Partition {
+            index,
+            leader: None,
+            leader_epoch: -1,
+            producer: Producer::NONE,
+            next_sequence: 0,
+            confirmed: false,
+            ended: false,
+            sent: VecDeque::new(),
+            pause: Pause::new(backoff),
+        }
+    }
+
+    /// Under which its batches go out.
+    pub(super) fn producer(&self) -> Producer {
+        self.producer
+    }
+
+    /// Goes over to the session as it is now, if it can and has to.
+    pub(super) fn adopt(&mut self, producer: Producer) {
+        if (self.ended && !self.has_under_way()) || (self.sent.is_empty() && self.producer != producer) {
+            self.start_over(producer);
+        }
+    }
+
+    /// Begins the sequence anew, under an id or epoch that is new to this partition.
+    fn start_over(&mut self, producer: Producer) {
+        self.producer = producer;
+        (self.confirmed, self.ended) = (false, false);
+        self.renumber(0, 0);
     }
 
     /// Whether a load that is new may be sent, where so many may be under way.
     pub(super) fn takes_new(&self, most: usize) -> bool {
-        self.leader.is_some() && self.sent.len() < most && self.sent.iter().all(|load| load.way != Way::Waits)
+        let most = if self.confirmed { most } else { 1 };
+        self.leader.is_some() && !self.ended && self.sent.len() < most && !self.has_waiting()
+    }
+
+    /// Its topic is another by now; what was sent waits for its timeout.
+    pub(super) fn without_leader(mut self) -> Partition {
+        self.leader = None;
+        self
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -49,21 +95,21 @@ impl Partition {
     }
 
     /// A load that is new, at the end of the sequence.
-    pub(super) fn add(&mut self, mut load: Load) -> &mut Load {
-        load.sequence = self.next_sequence;
+    pub(super) fn add(&mut self, mut load: Load) {
+        load.renumber(self.next_sequence);
         self.next_sequence = sequence_after(self.next_sequence, load.len());
         self.sent.push_back(load);
-        let last = self.sent.len() - 1;
-        &mut self.sent[last]
     }
 
-    /// The next load to be sent again on this connection. Later ones wait for it, and it for earlier ones that are
-    /// under way elsewhere.
-    pub(super) fn next_again(&mut self, connection: usize, now: Instant) -> Option<&mut Load> {
-        if self.pause.left(now).is_some() {
+    /// The next load to be sent on this connection. Later ones wait for it, and it for earlier ones that are under way
+    /// elsewhere.
+    pub(super) fn next_to_send(&mut self, connection: usize, now: Instant) -> Option<&mut Load> {
+        if self.ended || self.pause.left(now).is_some() {
             return None;
         }
-        for load in &mut self.sent {
+        // Before the first is confirmed, the others wait for that.
+        let most = if self.confirmed { self.sent.len() } else { 1 };
+        for load in self.sent.iter_mut().take(most) {
             match load.way {
                 Way::Waits => return Some(load),
                 Way::UnderWay { connection: other, .. } if other != connection => return None,
@@ -73,17 +119,17 @@ impl Partition {
         None
     }
 
-    /// Whether a load waits for another attempt.
+    /// Whether a load waits for an attempt.
     pub(super) fn has_waiting(&self) -> bool {
         self.sent.iter().any(|load| load.way == Way::Waits)
     }
 
-    pub(super) fn has_under_way(&self) -> bool {
+    fn has_under_way(&self) -> bool {
         self.sent.iter().any(|load| load.way != Way::Waits)
     }
 
     /// When the pause before the next attempt ends, if there is one.
-    pub(super) fn pause_left(&self, now: Instant) -> Option<std::time::Duration> {
+    pub(super) fn pause_left(&self, now: Instant) -> Option<Duration> {
         self.pause.left(now).filter(|_| self.has_waiting())
     }
 
@@ -92,6 +138,7 @@ impl Partition {
         for load in &mut self.sent {
             if matches!(load.way, Way::UnderWay { connection, .. } if connection == lost) {
                 load.way = Way::Waits;
+                load.maybe_there = true;
             }
         }
     }
@@ -102,14 +149,23 @@ impl Partition {
         let load = &mut self.sent[place];
         let Way::UnderWay { sequence: sent_as, .. } = load.way else { return None };
         load.way = Way::Waits;
+        load.maybe_there |= error.leaves_open();
+        let is_renumbered = sent_as != load.sequence;
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
+            self.confirmed = true;
+            // Under a number that another load has by now: the broker would take that one for a copy of this.
+            self.ended |= is_renumbered;
             return self.sent.remove(place).map(Verdict::Delivered);
         }
         if error.is_about_producer() {
             // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
-            let expected = place > 0 || sent_as != load.sequence;
-            return Some(if expected { Verdict::Again } else { Verdict::StartOver });
+            if place > 0 || is_renumbered || self.ended {
+                return Some(Verdict::Again);
+            }
+            self.ended = true;
+            self.pause.begin();
+            return Some(Verdict::StartOver);
         }
         if error.is_too_large() {
             return self.split(place, next_id());
@@ -121,45 +177,45 @@ impl Partition {
         self.take_out(place).map(Verdict::Refused)
     }
 
+    /// Whether the sequence cannot be gone on with.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The record that is too large is found by halving, and its neighbours are unharmed.
     fn split(&mut self, place: usize, next_id: u64) -> Option<Verdict> {
         let load = self.sent.remove(place)?;
+        let sequence = load.sequence;
         match load.halves(next_id) {
             Ok((first, second)) => {
                 self.sent.insert(place, second);
                 self.sent.insert(place, first);
+                self.renumber(place, sequence);
                 Some(Verdict::Again)
             }
             Err(alone) => {
+                // It may have had company that was given up meanwhile.
+                let was_alone = alone.len() == 1;
                 self.sent.insert(place, alone);
-                self.take_out(place).map(Verdict::Refused)
+                if was_alone {
+                    return self.take_out(place).map(Verdict::Refused);
+                }
+                self.renumber(place, sequence);
+                Some(Verdict::Again)
             }
         }
     }
 
-    /// Takes out a load that the broker did not take: the numbers of those behind it move up.
+    /// Takes out a load that the broker did not take: the numbers of those behind it move up. Where the broker may have
+    /// an earlier copy of it, nobody knows the next number, and the sequence has ended.
     fn take_out(&mut self, place: usize) -> Option<Load> {
         let load = self.sent.remove(place)?;
-        self.next_sequence = load.sequence;
-        for later in self.sent.iter_mut().skip(place) {
-            later.renumber(self.next_sequence);
-            self.next_sequence = sequence_after(self.next_sequence, later.len());
+        if load.maybe_there {
+            self.ended = true;
+        } else {
+            self.renumber(place, load.sequence);
         }
         Some(load)
-    }
-
-    /// Applies `expire` to the loads; whether one of them that has no record left, and of which nobody knows whether
-    /// it arrived, leaves a gap in the sequence.
-    pub(super) fn expire(&mut self, mut expire: impl FnMut(&mut Load)) -> bool {
-        let mut gap = false;
-        self.sent.iter_mut().for_each(&mut expire);
-        // One under way still gets its answer.
-        self.sent.retain(|load| {
-            let ended = load.left() == 0 && load.way == Way::Waits;
-            gap |= ended;
-            !ended
-        });
-        gap
     }
 
     /// Takes out the first load that waits for an attempt.
@@ -168,22 +224,29 @@ impl Partition {
         self.take_out(place)
     }
 
-    /// Whether a load waits for an attempt that has no record left.
-    pub(super) fn has_ended_load(&self) -> bool {
-        self.sent.iter().any(|load| load.left() == 0 && load.way == Way::Waits)
-    }
-
-    /// Begins the sequence anew, for a producer id or epoch that is new.
-    pub(super) fn start_over(&mut self) {
-        self.next_sequence = 0;
-        for load in &mut self.sent {
-            load.forget_given_up();
+    /// Gives the loads from `place` on the numbers from `sequence` on.
+    fn renumber(&mut self, place: usize, sequence: i32) {
+        self.next_sequence = sequence;
+        for load in self.sent.iter_mut().skip(place) {
             load.renumber(self.next_sequence);
             self.next_sequence = sequence_after(self.next_sequence, load.len());
         }
     }
 
+    /// Applies `expire` to the loads, and lets go of those that have no record left. The broker may have one of these or
+    /// not: if the next number is not the one it waits for, it says so.
+    pub(super) fn expire(&mut self, expire: impl FnMut(&mut Load)) {
+        self.sent.iter_mut().for_each(expire);
+        // One under way still gets its answer.
+        self.sent.retain(|load| load.left() > 0 || load.way != Way::Waits);
+    }
+
     pub(super) fn loads(&self) -> impl Iterator<Item = &Load> {
         self.sent.iter()
+    }
+
+    /// All loads, for the end.
+    pub(super) fn take_all(&mut self) -> VecDeque<Load> {
+        std::mem::take(&mut self.sent)
     }
 }

@@ -26,3 +26,9 @@ impl Trouble {
         Trouble { idle: true, ..Trouble::new("an idle connection was closed") }
     }
 }
+
+/// A peer's words for a text of ours: no line of their own, and an end.
+pub(super) fn said(words: &str) -> String {
+    const LONGEST: usize = 500;
+    words.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}

@@ -154,6 +154,27 @@ impl ErrorCode {
         )
     }
 
+    /// We may not write to the topic, or cannot.
+    pub(in super::super) fn refuses_topic(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED
+                | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::INVALID_TOPIC_EXCEPTION
+        )
+    }
+
+    /// The batch may be in the topic all the same.
+    pub(in super::super) fn leaves_open(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::REQUEST_TIMED_OUT
+                | ErrorCode::NETWORK_EXCEPTION
+                | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                | ErrorCode::UNKNOWN_SERVER_ERROR
+        )
+    }
+
     /// The batch is over what the topic takes; its parts may not be.
     pub(in super::super) fn is_too_large(self) -> bool {
         matches!(self, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE)

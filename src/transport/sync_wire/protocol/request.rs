@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProducerId, RequestHeader, SaslAuthenticateRequest,
+    ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, RequestHeader, SaslAuthenticateRequest,
     SaslHandshakeRequest, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
@@ -33,19 +33,10 @@ pub(in super::super) fn metadata(version: i16, correlation_id: i32, client_id: &
     frame(Api::Metadata, version, correlation_id, client_id, &request)
 }
 
-/// Gives us a producer id. `current` is the one in use, with its epoch, if there is one; it goes along from version 3 on.
-pub(in super::super) fn init_producer_id(
-    version: i16,
-    correlation_id: i32,
-    client_id: &str,
-    current: Option<(i64, i16)>,
-) -> Vec<u8> {
+/// Gives us a producer id of our own: without a transaction it is a new one each time.
+pub(in super::super) fn init_producer_id(version: i16, correlation_id: i32, client_id: &str) -> Vec<u8> {
     // No transaction, so no timeout of one: this is what the Java client sends.
-    let mut request =
-        InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
-    if let (Some((producer_id, epoch)), 3..) = (current, version) {
-        request = request.with_producer_id(ProducerId(producer_id)).with_producer_epoch(epoch);
-    }
+    let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
     frame(Api::InitProducerId, version, correlation_id, client_id, &request)
 }
 

@@ -107,13 +107,10 @@ mod requests {
             assert!(request.allow_auto_topic_creation);
         }
         for version in Api::InitProducerId.versions() {
-            for current in [None, Some((4_000_000_000, 7))] {
-                let request: InitProducerIdRequest =
-                    heard(&init_producer_id(version, -9, client_id, current), Api::InitProducerId, version, client_id);
-                let said = if version >= 3 { current.unwrap_or((-1, -1)) } else { (-1, -1) };
-                assert_eq!((request.producer_id.0, request.producer_epoch), said);
-                assert_eq!(request.transactional_id, None);
-            }
+            let request: InitProducerIdRequest =
+                heard(&init_producer_id(version, -9, client_id), Api::InitProducerId, version, client_id);
+            assert_eq!((request.producer_id.0, request.producer_epoch), (-1, -1));
+            assert_eq!(request.transactional_id, None);
         }
         for version in Api::SaslHandshake.versions() {
             let request: SaslHandshakeRequest =
