@@ -1,5 +1,7 @@
 //! A cluster of three whose brokers go away, one at a time, in the middle of a stream.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,7 +57,7 @@ pub(crate) fn rolled(target: &Target) {
     });
 }
 
-/// Logs over so long while something is done to the cluster, and then looks for each record.
+/// Logs over so long, or longer, while something is done to the cluster, and then looks for each record.
 fn through(target: &Target, logging_for: Duration, happens: impl FnOnce(&Cluster, &str, &KafkaLogger)) {
     let cluster = cluster::shared(target.version());
     let topic = topic::unique("cluster");
@@ -65,10 +67,13 @@ fn through(target: &Target, logging_for: Duration, happens: impl FnOnce(&Cluster
     let config = target.config_at(&cluster.bootstrap(), &topic);
     let logger = config.queue_records(RECORDS as usize).queue_bytes(256 << 20).build().unwrap();
 
+    let happened = AtomicBool::new(false);
     thread::scope(|scope| {
-        let logging = scope.spawn(|| log_paced(&logger, logging_for));
-        happens(&cluster, &topic, &logger);
-        logging.join().unwrap();
+        scope.spawn(|| log_paced(&logger, logging_for, &happened));
+        // Whatever it ends with, the threads above end too.
+        let ended = catch_unwind(AssertUnwindSafe(|| happens(&cluster, &topic, &logger)));
+        happened.store(true, Ordering::Relaxed);
+        ended.unwrap_or_else(|panic| resume_unwind(panic));
     });
     logger.flush_timeout(LONG).unwrap();
     let status = logger.status();
@@ -87,17 +92,22 @@ fn through(target: &Target, logging_for: Duration, happens: impl FnOnce(&Cluster
     assert_order(&records);
 }
 
-/// All of the records, evenly over so long.
-fn log_paced(logger: &KafkaLogger, over: Duration) {
+/// All of the records, evenly over so long. A fifth of them is saved, by a slow pace, for as long as it takes until it
+/// has happened.
+fn log_paced(logger: &KafkaLogger, over: Duration, happened: &AtomicBool) {
     const AT_ONCE: u64 = 50;
+    const SAVED: u64 = EACH / 5;
+    const SLOWER: u32 = 50;
     let step = over / (EACH / AT_ONCE) as u32;
     thread::scope(|scope| {
         for who in 0..THREADS {
             scope.spawn(move || {
-                let begun = Instant::now();
+                let mut next = Instant::now();
                 for n in 0..EACH {
                     if n % AT_ONCE == 0 {
-                        thread::sleep((begun + step * (n / AT_ONCE) as u32).saturating_duration_since(Instant::now()));
+                        let slowly = n >= EACH - SAVED && !happened.load(Ordering::Relaxed);
+                        next += if slowly { SLOWER * step } else { step };
+                        thread::sleep(next.saturating_duration_since(Instant::now()));
                     }
                     logger.info(format_args!("record {n} of thread {who}"), kafka_log::fields! { who = who, n = n });
                 }

@@ -152,12 +152,6 @@ impl ClientContext for Context {
                 self.deny(StartupErrorKind::Authentication, &words);
                 self.health.down(words);
             }
-            // A broker that wants another certificate of us, or any, says so after the handshake of TLS 1.3.
-            Some(RDKafkaErrorCode::BrokerTransportFailure) if is_alert(reason) => {
-                let words = self.words(reason);
-                self.deny(StartupErrorKind::Tls, &words);
-                self.health.down(words);
-            }
             Some(RDKafkaErrorCode::SSL) => {
                 // Its property is our option, and a wrong name looks to it as a wrong CA does.
                 let reason = reason.replace(
@@ -216,11 +210,6 @@ impl ProducerContext for Context {
         };
         self.reports.lock().push(report);
     }
-}
-
-/// Whether these words repeat what the other side said against us in TLS: "SSL routines::.. alert ..".
-fn is_alert(reason: &str) -> bool {
-    reason.split_once("SSL routines:").is_some_and(|(_, said)| said.contains(" alert "))
 }
 
 /// Whether an error is the producer's and none of the message's: then another producer can deliver it.
