@@ -16,6 +16,8 @@ mod protocol;
 mod records;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod trouble;
 
