@@ -50,9 +50,7 @@ pub(crate) fn rolled(target: &Target) {
             cluster.node(id).start_again();
             // Without it the next one to stop would leave one replica, and nothing could be acknowledged.
             cluster.wait_until_in_sync(topic);
-            // On a slow machine all may have been logged by then.
-            let delivered = logger.stats().delivered;
-            assert!(delivered > before || before == RECORDS, "nothing was delivered while broker {id} was away");
+            assert!(logger.stats().delivered > before, "nothing was delivered while broker {id} was away");
         }
     });
 }
