@@ -1,4 +1,4 @@
-//! Where a record goes: the topic. Keys, headers and partitions are left to the brokers' defaults.
+//! Where a record goes: the topic, and the key that decides on the partition.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) topic: Arc<str>,
+    /// Of every record. None, which is all that a `Config` can say: partitions take turns.
+    pub(crate) key: Option<Arc<[u8]>>,
 }
 
 impl Route {
     pub(crate) fn new(topic: &str) -> Route {
-        Route { topic: topic.into() }
+        Route { topic: topic.into(), key: None }
     }
 }

@@ -25,8 +25,9 @@ impl Config {
     /// Whether the broker refuses second copies that a retry makes. Default: `true` where the client has it and
     /// [`acks`](Config::acks) is `All`.
     ///
-    /// `async` only; with `sync`, or with fewer acknowledgements, `true` is refused. Without it delivery is at least
-    /// once, and `async` has one request at a time under way to each broker, which keeps the order through retries.
+    /// With the `kafka` crate, or with fewer acknowledgements, `true` is refused. Without it delivery is at least once, and
+    /// one request at a time is under way, with `async` to each broker, with `sync` for each partition, which keeps the
+    /// order through retries.
     pub fn idempotence(mut self, idempotence: bool) -> Config {
         self.delivery.idempotence = Some(idempotence);
         self.set("idempotence")
@@ -34,8 +35,8 @@ impl Config {
 
     /// How batches are compressed. Default: [`Compression::Lz4`] where the client has it, else `None`.
     ///
-    /// `async` has `None`, `Gzip`, `Snappy` and `Lz4`; `sync` has `None`, `Gzip` and `Snappy`. What the client in use
-    /// has not is refused.
+    /// Each client has `None`, `Gzip`, `Snappy` and `Lz4`, and `Zstd` with the feature `zstd`; the `kafka` crate has the
+    /// first three alone. What the client in use has not is refused.
     pub fn compression(mut self, compression: Compression) -> Config {
         self.delivery.compression = Some(compression);
         self.set("compression")

@@ -11,10 +11,8 @@ mod sync;
 #[cfg(feature = "sync")]
 mod sync_kafka;
 #[cfg(feature = "sync")]
-#[allow(dead_code, reason = "the producer that logs in and encrypts by it is not there yet")]
 mod sync_wire;
 #[cfg(any(feature = "async", feature = "sync"))]
-#[allow(dead_code, reason = "the same")]
 mod tokens;
 
 use std::sync::Arc;

@@ -26,7 +26,7 @@ pub(super) fn probe(server: &str, client_id: &str, timeout: Duration) -> Result<
             StartupErrorKind::UnsupportedBroker,
             format!(
                 "{server} is Kafka 4.0 or newer (Fetch begins at version {version}), which no longer speaks the \
-                 protocol of the kafka crate (KIP-896): use the feature `async`, or a broker before 4.0"
+                 protocol of the kafka crate (KIP-896): use SyncProducer::Auto or Wire, or the feature `async`"
             ),
         )),
         Err(error) => {

@@ -19,7 +19,7 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
         return refuse("sasl", not_here);
     }
     if delivery.idempotence == Some(true) {
-        return refuse("idempotence", "is not in the client of `sync`: set it to false, or use `async`");
+        return refuse("idempotence", "is not in the `kafka` crate: set it to false, or use SyncProducer::Wire or `async`");
     }
     if !delivery.client_options.0.is_empty() {
         return refuse("client_option", "sets properties of librdkafka, and `sync` is another client: use `async`");
@@ -33,7 +33,7 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
         Some(Compression::Snappy) => KafkaCompression::SNAPPY,
         Some(compression @ (Compression::Lz4 | Compression::Zstd)) => {
             let problem =
-                format!("{compression:?} is not in the client of `sync`: use None, Gzip or Snappy, or `async`");
+                format!("{compression:?} is not in the `kafka` crate: use None, Gzip or Snappy, SyncProducer::Wire or `async`");
             return refuse("compression", &problem);
         }
     };

@@ -340,7 +340,7 @@ impl Connection {
 
     pub(super) fn ask_for_metadata(&mut self, settings: &Settings, now: Instant) {
         let version = self.version(Api::Metadata);
-        let frame = protocol::metadata(version, self.next_correlation_id, &settings.client_id, &settings.topic);
+        let frame = protocol::metadata(version, self.next_correlation_id, &settings.client_id, &settings.route.topic);
         self.ask(What::Metadata, version, vec![frame.into()], now);
     }
 
@@ -355,7 +355,7 @@ impl Connection {
         // From version 13 on a topic goes by its id, which a broker that answered an old Metadata request did not tell.
         let best = self.version(Api::Produce);
         let version = if topic_id == [0; 16] { best.min(12) } else { best };
-        let topic = protocol::Topic { name: &settings.topic, id: topic_id };
+        let topic = protocol::Topic { name: &settings.route.topic, id: topic_id };
         let timeout_ms = i32::try_from(settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
         let frame = protocol::produce(
             version,
@@ -498,7 +498,7 @@ impl Connection {
             What::Handshake => return self.handshake_answered(frame, version, settings, now),
             What::Authenticate => return self.authenticate_answered(frame, version, settings, now, heard),
             What::Metadata => {
-                let answer = protocol::Metadata::decode(frame, version, &settings.topic);
+                let answer = protocol::Metadata::decode(frame, version, &settings.route.topic);
                 let answer = answer.map_err(|error| self.malformed("Metadata", error))?;
                 let throttle_ms = answer.throttle_ms;
                 heard.push(Heard::Metadata(answer));

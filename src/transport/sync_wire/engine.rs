@@ -16,6 +16,7 @@ use mio::{Events, Poll, Token};
 use super::address::Address;
 use super::connection::{Connection, Heard, Sent};
 use super::load::{self, Load, Way};
+use super::murmur2;
 use super::partition::{Partition, Verdict};
 use super::protocol::{self, Api, ErrorCode};
 use super::records::Encoder;
@@ -460,7 +461,7 @@ impl Engine {
             self.take_partitions(&answer);
             let leaders = self.partitions.iter().filter(|partition| partition.leader.is_some()).count();
             (leaders < self.partitions.len() || leaders == 0).then(|| {
-                format!("{leaders} of {} partitions of the topic {} have a leader", self.partitions.len(), self.settings.topic)
+                format!("{leaders} of {} partitions of the topic {} have a leader", self.partitions.len(), self.settings.route.topic)
             })
         } else {
             Some(self.topic_problem(answer.topic_error))
@@ -469,7 +470,6 @@ impl Engine {
         let is_usable = self.partitions.iter().any(|partition| partition.leader.is_some());
         if is_usable && answer.topic_error.is_ok() {
             self.was_usable = true;
-            self.health.up();
             self.stand_good();
         }
         match problem {
@@ -499,15 +499,16 @@ impl Engine {
         self.metadata.pause.begin();
     }
 
-    /// For a check: records can be delivered now.
+    /// Records can be delivered now.
     fn stand_good(&self) {
         if self.was_usable && self.session.producer().is_some() {
+            self.health.up();
             self.shared.stands(Standing::Good);
         }
     }
 
     fn topic_problem(&self, error: ErrorCode) -> String {
-        let topic = &self.settings.topic;
+        let topic = &self.settings.route.topic;
         match error {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => format!(
                 "the topic {topic} does not exist or may not be seen, and is not created by itself: create it first"
@@ -646,7 +647,8 @@ impl Engine {
         while let Some(place) = self.place_for_new(now) {
             let id = self.next_load;
             let most = self.settings.batch_bytes.saturating_sub(super::records::BATCH_OVERHEAD).max(1);
-            let Some(load) = Load::gather(id, &mut self.waiting, most) else { return };
+            let key = self.key_length();
+            let Some(load) = Load::gather(id, &mut self.waiting, most, key) else { return };
             self.next_load += 1;
             let bytes = load.bytes();
             self.sticky.left = self.sticky.left.saturating_sub(bytes);
@@ -669,7 +671,7 @@ impl Engine {
             let index = partition.index;
             let producer = partition.producer();
             let Some(load) = partition.next_to_send(token, now) else { return };
-            match load.encode(&mut self.encoder, self.settings.compression, producer) {
+            match load.encode(&mut self.encoder, self.settings.compression, producer, self.settings.route.key.as_deref()) {
                 Ok(batch) => {
                     let (sequence, sent) = (load.sequence, Sent { partition: index, load: load.id });
                     load.way = Way::UnderWay { connection: token, sequence };
@@ -692,8 +694,11 @@ impl Engine {
         }
         let count = self.partitions.len();
         let first = if self.sticky.left == 0 { self.sticky.place.wrapping_add(1) } else { self.sticky.place };
+        // A key decides, whether that partition's leader is there or not; without one the partitions take turns.
+        let keyed = self.settings.route.key.as_deref().map(|key| murmur2::partition(key, count));
+        let places = keyed.map_or(0..count, |place| place..place + 1);
         let mut may_connect = true;
-        for place in (0..count).map(|step| first.wrapping_add(step) % count) {
+        for place in places.map(|step| if keyed.is_some() { step } else { first.wrapping_add(step) % count }) {
             let partition = &self.partitions[place];
             let Some(leader) = partition.leader else { continue };
             let Some(node) = self.nodes.get(&leader) else { continue };
@@ -730,10 +735,14 @@ impl Engine {
         }
     }
 
+    fn key_length(&self) -> usize {
+        self.settings.route.key.as_ref().map_or(0, |key| key.len())
+    }
+
     fn has_full_load(&self) -> bool {
-        let mut size = 0;
+        let (mut size, key) = (0, self.key_length());
         self.waiting.iter().any(|batch| {
-            size += load::size_bound(batch);
+            size += load::size_bound(batch, key);
             size >= self.settings.batch_bytes
         })
     }
@@ -766,7 +775,7 @@ impl Engine {
             let said = said_by_broker.map(|words| format!(" ({})", said(words))).unwrap_or_default();
             let words = format!(
                 "topic {}: the broker answered {error}{said} for partition {}",
-                self.settings.topic, sent.partition
+                self.settings.route.topic, sent.partition
             );
             match verdict {
                 Some(Verdict::Refused(load)) => {
@@ -795,7 +804,7 @@ impl Engine {
             return;
         }
         let never_sent =
-            crate::transport::timed_out(&self.settings.topic, self.settings.delivery_timeout, self.health.last_heard());
+            crate::transport::timed_out(&self.settings.route.topic, self.settings.delivery_timeout, self.health.last_heard());
         let maybe_there = Failure { possibly_delivered: true, ..never_sent.clone() };
         let mut bytes = 0;
         while let Some(batch) = self.waiting.front_mut() {
@@ -837,7 +846,7 @@ impl Engine {
     }
 
     fn failure(&self, words: &str) -> Failure {
-        Failure::rejected(format!("topic {}: {words}", self.settings.topic))
+        Failure::rejected(format!("topic {}: {words}", self.settings.route.topic))
     }
 
     // ---- time -------------------------------------------------------------------------------------------------

@@ -40,12 +40,12 @@ pub(super) enum Way {
 
 impl Load {
     /// Takes records for one load from the oldest that wait: whole batches, as many as stay within `most` bytes, and
-    /// one record at least.
-    pub(super) fn gather(id: u64, waiting: &mut VecDeque<Batch>, most: usize) -> Option<Load> {
+    /// one record at least. `key` is the length of every record's key.
+    pub(super) fn gather(id: u64, waiting: &mut VecDeque<Batch>, most: usize, key: usize) -> Option<Load> {
         let mut batches = Vec::new();
         let mut size = 0;
         while let Some(next) = waiting.front_mut() {
-            let next_size = size_bound(next);
+            let next_size = size_bound(next, key);
             if size + next_size <= most {
                 size += next_size;
                 batches.extend(waiting.pop_front());
@@ -54,7 +54,7 @@ impl Load {
             if batches.is_empty() {
                 let mut left = most;
                 let fits = next.records().take_while(|(payload, _)| {
-                    let size = records::size_bound(payload.len());
+                    let size = records::size_bound(payload.len() + key);
                     let fits = size <= left;
                     left = left.saturating_sub(size);
                     fits
@@ -100,13 +100,14 @@ impl Load {
         encoder: &mut Encoder,
         compression: Compression,
         producer: Producer,
+        key: Option<&[u8]>,
     ) -> Result<Bytes, Failed> {
         if let Some(encoded) = &self.encoded {
             return Ok(encoded.clone());
         }
         let base_sequence = if producer.id < 0 { -1 } else { self.sequence };
         let records = self.batches.iter().flat_map(Batch::records).map(|(payload, meta)| Record {
-            key: None,
+            key,
             value: payload,
             headers: &[],
             timestamp_ms: meta.timestamp_ms,
@@ -214,9 +215,9 @@ pub(super) fn oldest<'a>(mut batches: impl Iterator<Item = &'a Batch>) -> Option
     batches.find_map(Batch::first).map(|(_, meta)| meta.called)
 }
 
-/// What a batch of the queue's comes to in a record batch, at most.
-pub(super) fn size_bound(batch: &Batch) -> usize {
-    batch.bytes() + batch.len() * records::size_bound(0)
+/// What a batch of the queue's comes to in a record batch, at most, with a key of this length on each record.
+pub(super) fn size_bound(batch: &Batch, key: usize) -> usize {
+    batch.bytes() + batch.len() * records::size_bound(key)
 }
 
 /// Gives up the records at the front that were logged before `limit`.

@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::deadline;
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
 use crate::recursion;
+use crate::route::Route;
 use crate::status::Health;
 
 /// How much waits here to be sent, in full loads; more waits in the queue.
@@ -102,7 +103,11 @@ enum Standing {
 
 impl WireClient {
     pub(super) fn new(config: &Config, health: &Arc<Health>, call: &Call) -> Result<WireClient, LoggerError> {
-        let mut settings = Settings::new(config)?;
+        WireClient::on(&Route::new(&config.topic), config, health, call)
+    }
+
+    fn on(route: &Route, config: &Config, health: &Arc<Health>, call: &Call) -> Result<WireClient, LoggerError> {
+        let mut settings = Settings::new(config, route)?;
         let system = |error: io::Error| {
             let words = format!("the wire producer could not be set up: {error}");
             LoggerError::Startup(StartupError::new(StartupErrorKind::System, words))

@@ -6,6 +6,7 @@ use super::address::Address;
 use super::tls::Connector;
 use crate::config::{Acks, Compression, Config, Sasl};
 use crate::error::{LoggerConfigError, LoggerError};
+use crate::route::Route;
 use crate::transport::tokens::Tokens;
 
 /// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a
@@ -14,7 +15,7 @@ pub(super) const LARGEST_PAYLOAD: usize = 64 * 1024 * 1024;
 
 pub(super) struct Settings {
     pub(super) servers: Vec<Address>,
-    pub(super) topic: String,
+    pub(super) route: Route,
     pub(super) client_id: String,
     /// As the protocol has it: 0, 1, or -1 for all.
     pub(super) acks: i16,
@@ -49,7 +50,7 @@ impl Idempotence {
 }
 
 impl Settings {
-    pub(super) fn new(config: &Config) -> Result<Settings, LoggerError> {
+    pub(super) fn new(config: &Config, route: &Route) -> Result<Settings, LoggerError> {
         let delivery = &config.delivery;
         let refuse = |option, problem: &str| Err(LoggerConfigError::new(option, problem).into());
         if !delivery.client_options.0.is_empty() {
@@ -66,7 +67,7 @@ impl Settings {
         };
         Ok(Settings {
             servers: config.bootstrap_servers.iter().filter_map(|server| Address::parse(server)).collect(),
-            topic: config.topic.clone(),
+            route: route.clone(),
             client_id: delivery.client_id.clone(),
             acks: match delivery.acks {
                 Acks::None => 0,
