@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kafka_log::{Compression, Config, KafkaLogger, Overflow, SyncProducer, Transport};
+use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::ClientContext;
 
 use support::kafka::{Broker, Version};
 use support::{client, topic};
@@ -65,7 +65,10 @@ fn main() {
 }
 
 fn report(compression: &str, runs: &mut [Vec<Run>; 3]) {
-    println!("\n{compression}\n{:<40} {:>12} {:>12} {:>12} {:>8} {:>12}", "records/s", "median", "least", "most", "ratio", "resident");
+    println!(
+        "\n{compression}\n{:<40} {:>12} {:>12} {:>12} {:>8} {:>12}",
+        "records/s", "median", "least", "most", "ratio", "resident"
+    );
     runs.iter_mut().for_each(|runs| runs.sort_by(|a, b| a.rate.total_cmp(&b.rate)));
     let yardstick = runs[0][runs[0].len() / 2].rate;
     for (who, runs) in WHO.iter().zip(runs.iter()) {
@@ -109,7 +112,8 @@ impl Who {
         let seconds = match self {
             Who::Yardstick => threaded_producer(servers, topic, compression, payloads, records),
             Who::Async | Who::Wire => {
-                let config = Config::new(servers, topic).compression(compression).linger(LINGER).batch_bytes(BATCH_BYTES);
+                let config =
+                    Config::new(servers, topic).compression(compression).linger(LINGER).batch_bytes(BATCH_BYTES);
                 let config = config.overflow(Overflow::Block);
                 let config = match self {
                     Who::Wire => config.transport(Transport::Sync).sync_producer(SyncProducer::Wire),

@@ -63,7 +63,8 @@ impl Tap {
         let mut batches: Vec<Produced> =
             self.requests(0).iter().filter(|request| request.api_key == PRODUCE).flat_map(Request::produced).collect();
         // From version 13 on a topic goes by its id.
-        let id = batches.iter().any(|batch| batch.version >= 13).then(|| hexadecimal(&topic::id(&self.direct(), topic)));
+        let id =
+            batches.iter().any(|batch| batch.version >= 13).then(|| hexadecimal(&topic::id(&self.direct(), topic)));
         batches.retain(|batch| batch.topic == topic || Some(&batch.topic) == id.as_ref());
         batches
     }

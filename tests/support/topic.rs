@@ -72,7 +72,8 @@ pub fn id(bootstrap: &str, name: &str) -> [u8; 16] {
     header.encode(&mut bytes, MetadataRequest::header_version(VERSION)).expect("a header can be encoded");
     request.encode(&mut bytes, VERSION).expect("a request can be encoded");
 
-    let mut stream = TcpStream::connect(bootstrap).unwrap_or_else(|error| panic!("no connection to {bootstrap}: {error}"));
+    let mut stream =
+        TcpStream::connect(bootstrap).unwrap_or_else(|error| panic!("no connection to {bootstrap}: {error}"));
     stream.set_read_timeout(Some(CHANGE)).expect("a timeout can be set");
     stream.write_all(&(bytes.len() as u32).to_be_bytes()).and_then(|()| stream.write_all(&bytes)).expect("not written");
     let mut length = [0; 4];

@@ -19,7 +19,10 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
         return refuse("sasl", not_here);
     }
     if delivery.idempotence == Some(true) {
-        return refuse("idempotence", "is not in the `kafka` crate: set it to false, or use SyncProducer::Wire or `async`");
+        return refuse(
+            "idempotence",
+            "is not in the `kafka` crate: set it to false, or use SyncProducer::Wire or `async`",
+        );
     }
     if !delivery.client_options.0.is_empty() {
         return refuse("client_option", "sets properties of librdkafka, and `sync` is another client: use `async`");
@@ -32,8 +35,9 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
         Some(Compression::Gzip) => KafkaCompression::GZIP,
         Some(Compression::Snappy) => KafkaCompression::SNAPPY,
         Some(compression @ (Compression::Lz4 | Compression::Zstd)) => {
-            let problem =
-                format!("{compression:?} is not in the `kafka` crate: use None, Gzip or Snappy, SyncProducer::Wire or `async`");
+            let problem = format!(
+                "{compression:?} is not in the `kafka` crate: use None, Gzip or Snappy, SyncProducer::Wire or `async`"
+            );
             return refuse("compression", &problem);
         }
     };

@@ -23,7 +23,10 @@ impl Address {
     }
 
     /// The addresses of the name, at once for what is none; else they come later, from a thread of their own.
-    pub(super) fn look_up(&self, later: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static) -> Option<SocketAddr> {
+    pub(super) fn look_up(
+        &self,
+        later: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
+    ) -> Option<SocketAddr> {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Some(SocketAddr::new(ip, self.port));
         }

@@ -7,7 +7,8 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 
 use crate::config::Compression;
 
-/// Whether this build can compress so.
+/// Whether this build can compress so; who asks for what it cannot is refused before there is a client.
+#[cfg(test)]
 pub(super) fn available(compression: Compression) -> bool {
     match compression {
         Compression::Zstd => cfg!(feature = "zstd"),

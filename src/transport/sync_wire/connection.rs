@@ -505,13 +505,15 @@ impl Connection {
                 throttle_ms
             }
             What::ProducerId => {
-                let answer = protocol::InitProducerId::decode(frame, version).map_err(|error| self.malformed("InitProducerId", error))?;
+                let answer = protocol::InitProducerId::decode(frame, version)
+                    .map_err(|error| self.malformed("InitProducerId", error))?;
                 let throttle_ms = answer.throttle_ms;
                 heard.push(Heard::ProducerId(answer));
                 throttle_ms
             }
             What::Produce(sent) => {
-                let answer = protocol::Produce::decode(frame, version).map_err(|error| self.malformed("Produce", error))?;
+                let answer =
+                    protocol::Produce::decode(frame, version).map_err(|error| self.malformed("Produce", error))?;
                 let produced = answer.partitions.into_iter().find(|produced| produced.index == sent.partition);
                 let Some(produced) = produced else {
                     return Err(self.trouble(format_args!("it did not answer for partition {}", sent.partition)));
@@ -545,8 +547,7 @@ impl Connection {
         }
         let login = Login::new(sasl, self.token.as_ref()).map_err(|error| self.refused(&error))?;
         let version = self.version(Api::SaslHandshake);
-        let frame =
-            protocol::sasl_handshake(version, self.next_correlation_id, &settings.client_id, login.mechanism());
+        let frame = protocol::sasl_handshake(version, self.next_correlation_id, &settings.client_id, login.mechanism());
         self.phase = Phase::LoggingIn(Box::new(login));
         self.ask(What::Handshake, version, vec![frame.into()], now);
         Ok(())
@@ -573,7 +574,8 @@ impl Connection {
         settings: &Settings,
         now: Instant,
     ) -> Result<(), Trouble> {
-        let answer = protocol::SaslHandshake::decode(frame, version).map_err(|error| self.malformed("SaslHandshake", error))?;
+        let answer =
+            protocol::SaslHandshake::decode(frame, version).map_err(|error| self.malformed("SaslHandshake", error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
             let words = format!(
@@ -596,7 +598,8 @@ impl Connection {
         now: Instant,
         heard: &mut Vec<Heard>,
     ) -> Result<(), Trouble> {
-        let answer = protocol::SaslAuthenticate::decode(frame, version).map_err(|error| self.malformed("SaslAuthenticate", error))?;
+        let answer = protocol::SaslAuthenticate::decode(frame, version)
+            .map_err(|error| self.malformed("SaslAuthenticate", error))?;
         let Phase::LoggingIn(login) = &mut self.phase else { return Ok(()) };
         if !answer.error.is_ok() {
             let said = answer.error_message.map(|words| format!(": {}", said(&words))).unwrap_or_default();
@@ -621,8 +624,7 @@ impl Connection {
         match step.map_err(|error| self.refused(&error))? {
             Step::Send(bytes) => {
                 let version = self.version(Api::SaslAuthenticate);
-                let frame =
-                    protocol::sasl_authenticate(version, self.next_correlation_id, &settings.client_id, &bytes);
+                let frame = protocol::sasl_authenticate(version, self.next_correlation_id, &settings.client_id, &bytes);
                 self.ask(What::Authenticate, version, vec![frame.into()], now);
             }
             Step::Done => {
@@ -670,12 +672,7 @@ impl Connection {
     }
 
     /// The next address, if the one that is tried takes too long.
-    pub(super) fn try_next_address(
-        &mut self,
-        token: Token,
-        registry: &Registry,
-        now: Instant,
-    ) -> Result<(), Trouble> {
+    pub(super) fn try_next_address(&mut self, token: Token, registry: &Registry, now: Instant) -> Result<(), Trouble> {
         match &mut self.phase {
             Phase::Connecting { others, by, .. } if *by <= now && !others.is_empty() => {
                 let others = std::mem::take(others);

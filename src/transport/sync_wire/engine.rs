@@ -353,8 +353,12 @@ impl Engine {
             };
             is_left && connection.under_way() == 0
         };
-        let tokens: Vec<usize> =
-            self.connections.iter().filter(|(token, connection)| ended(token, connection)).map(|(token, _)| *token).collect();
+        let tokens: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(token, connection)| ended(token, connection))
+            .map(|(token, _)| *token)
+            .collect();
         for token in tokens {
             self.connections.remove(&token);
             self.bootstrap.connection.take_if(|bootstrap| *bootstrap == token);
@@ -461,7 +465,11 @@ impl Engine {
             self.take_partitions(&answer);
             let leaders = self.partitions.iter().filter(|partition| partition.leader.is_some()).count();
             (leaders < self.partitions.len() || leaders == 0).then(|| {
-                format!("{leaders} of {} partitions of the topic {} have a leader", self.partitions.len(), self.settings.route.topic)
+                format!(
+                    "{leaders} of {} partitions of the topic {} have a leader",
+                    self.partitions.len(),
+                    self.settings.route.topic
+                )
             })
         } else {
             Some(self.topic_problem(answer.topic_error))
@@ -549,10 +557,8 @@ impl Engine {
             return;
         }
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        let found = self
-            .nodes
-            .iter_mut()
-            .find(|(_, node)| node.address == connection.address && node.connection.is_none());
+        let found =
+            self.nodes.iter_mut().find(|(_, node)| node.address == connection.address && node.connection.is_none());
         if let Some((id, node)) = found {
             node.connection = Some(token);
             connection.node = Some(*id);
@@ -671,7 +677,12 @@ impl Engine {
             let index = partition.index;
             let producer = partition.producer();
             let Some(load) = partition.next_to_send(token, now) else { return };
-            match load.encode(&mut self.encoder, self.settings.compression, producer, self.settings.route.key.as_deref()) {
+            match load.encode(
+                &mut self.encoder,
+                self.settings.compression,
+                producer,
+                self.settings.route.key.as_deref(),
+            ) {
                 Ok(batch) => {
                     let (sequence, sent) = (load.sequence, Sent { partition: index, load: load.id });
                     load.way = Way::UnderWay { connection: token, sequence };
@@ -760,7 +771,9 @@ impl Engine {
 
     /// Takes what a broker says of a load.
     fn conclude(&mut self, sent: Sent, error: ErrorCode, base_offset: i64, said_by_broker: Option<&str>) {
-        let Ok(place) = self.partitions.binary_search_by_key(&sent.partition, |partition| partition.index) else { return };
+        let Ok(place) = self.partitions.binary_search_by_key(&sent.partition, |partition| partition.index) else {
+            return;
+        };
         let partition = &mut self.partitions[place];
         let had_ended = partition.has_ended();
         let next_load = &mut self.next_load;
@@ -803,8 +816,11 @@ impl Engine {
         if oldest.is_none_or(|oldest| oldest > limit) {
             return;
         }
-        let never_sent =
-            crate::transport::timed_out(&self.settings.route.topic, self.settings.delivery_timeout, self.health.last_heard());
+        let never_sent = crate::transport::timed_out(
+            &self.settings.route.topic,
+            self.settings.delivery_timeout,
+            self.health.last_heard(),
+        );
         let maybe_there = Failure { possibly_delivered: true, ..never_sent.clone() };
         let mut bytes = 0;
         while let Some(batch) = self.waiting.front_mut() {

@@ -185,7 +185,13 @@ impl Load {
             let (generation, records) = (batch.generation(), batch.len());
             if !batch.is_tracked() {
                 let bytes = batch.bytes();
-                outcomes.push(Outcome { generation, records, bytes, meta: None, result: Ok(Ack { partition, offset }) });
+                outcomes.push(Outcome {
+                    generation,
+                    records,
+                    bytes,
+                    meta: None,
+                    result: Ok(Ack { partition, offset }),
+                });
                 offset = offset.map(|offset| offset.saturating_add(records as i64));
             } else {
                 while let Some((payload, meta)) = batch.pop() {

@@ -267,4 +267,3 @@ impl Drop for Called {
         (self.0)();
     }
 }
-

@@ -7,6 +7,7 @@ use crate::config::Compression;
 pub(super) const BATCH_OVERHEAD: usize = 61;
 
 /// What a header takes beside its key and its value, at most.
+#[cfg(test)]
 pub(super) const HEADER_OVERHEAD: usize = 10;
 
 /// The timestamps that are sent: from 1970 to the end of the year 9999, in milliseconds. Kafka refuses those before, and
@@ -49,7 +50,7 @@ impl Producer {
 }
 
 /// The most that a record can take in a batch before compression. `payload_len` is its key and its value, and for each
-/// header its key, its value and [`HEADER_OVERHEAD`].
+/// header its key, its value and ten bytes.
 pub(super) fn size_bound(payload_len: usize) -> usize {
     // The attributes, the deltas of timestamp and offset, the number of headers.
     const FIXED: usize = 1 + 7 + 5 + 5;

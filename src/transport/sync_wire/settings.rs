@@ -43,12 +43,6 @@ pub(super) enum Idempotence {
     Demanded,
 }
 
-impl Idempotence {
-    pub(super) fn wanted(self) -> bool {
-        self != Idempotence::Off
-    }
-}
-
 impl Settings {
     pub(super) fn new(config: &Config, route: &Route) -> Result<Settings, LoggerError> {
         let delivery = &config.delivery;

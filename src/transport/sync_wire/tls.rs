@@ -41,30 +41,6 @@ pub(super) struct Stream {
     session: Option<Session>,
 }
 
-impl Stream {
-    /// To register it, and for its options. What goes through it must go through the stream.
-    pub(super) fn tcp(&mut self) -> &mut TcpStream {
-        &mut self.tcp
-    }
-
-    /// Goes on with the handshake; whether it is over. Call it for each readiness until then.
-    pub(super) fn handshake(&mut self) -> io::Result<bool> {
-        match &mut self.session {
-            None => Ok(true),
-            Some(session) => session.handshake(&mut self.tcp),
-        }
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| !session.is_handshaking())
-    }
-
-    /// Whether something waits here for the connection to be writable: [`flush`](Write::flush) it then.
-    pub(super) fn wants_write(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::wants_write)
-    }
-}
-
 /// An end without the peer's word is an end all the same, as on a plain connection: every answer has its length.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -75,7 +51,7 @@ impl Read for Stream {
     }
 }
 
-/// What was taken is encrypted, and may wait here: see [`wants_write`](Stream::wants_write).
+/// What was taken is encrypted, and may wait here: [`flush`](Write::flush) sends it on.
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])

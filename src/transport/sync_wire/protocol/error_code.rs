@@ -9,7 +9,8 @@ pub(in super::super) struct ErrorCode(pub(in super::super) i16);
 macro_rules! codes {
     ($($name:ident = $code:literal,)*) => {
         impl ErrorCode {
-            $(pub(in super::super) const $name: ErrorCode = ErrorCode($code);)*
+            // Some are here for their names alone.
+            $(#[allow(dead_code)] pub(in super::super) const $name: ErrorCode = ErrorCode($code);)*
 
             /// Those that have a name here.
             #[cfg(test)]

@@ -39,6 +39,7 @@ pub(super) enum Api {
 
 impl Api {
     /// All of them.
+    #[cfg(test)]
     pub(super) const ALL: [Api; 6] =
         [Api::Produce, Api::Metadata, Api::SaslHandshake, Api::ApiVersions, Api::InitProducerId, Api::SaslAuthenticate];
 

@@ -97,7 +97,12 @@ pub(super) struct Request {
 
 #[derive(Clone, Debug)]
 pub(super) enum Asks {
-    Produce { acks: i16, partition: i32, batch: SentBatch, bytes: usize },
+    Produce {
+        acks: i16,
+        partition: i32,
+        batch: SentBatch,
+        bytes: usize,
+    },
     /// The id and epoch in use; -1 for none.
     ProducerId(i64, i16),
     Else,
@@ -610,8 +615,7 @@ impl State {
                 if request.version < 13 {
                     topic = topic.with_name(TopicName(text(TOPIC)));
                 }
-                let answer =
-                    ProduceResponse::default().with_responses(vec![topic]).with_throttle_time_ms(throttle_ms);
+                let answer = ProduceResponse::default().with_responses(vec![topic]).with_throttle_time_ms(throttle_ms);
                 frame(&answer, id, request.version)
             }
             Asks::ProducerId(current, epoch) => {

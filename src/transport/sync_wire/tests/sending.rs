@@ -30,11 +30,36 @@ fn records_arrive_in_order_and_are_numbered_one_after_the_other() {
 fn each_generation_of_brokers_is_spoken_to() {
     let generations = [
         // 0.11, 1.0, 2.3, 3.9, 4.x.
-        [(ApiKey::ApiVersions, 0, 1), (ApiKey::Produce, 0, 3), (ApiKey::Metadata, 0, 4), (ApiKey::InitProducerId, 0, 0)],
-        [(ApiKey::ApiVersions, 0, 1), (ApiKey::Produce, 0, 5), (ApiKey::Metadata, 0, 5), (ApiKey::InitProducerId, 0, 0)],
-        [(ApiKey::ApiVersions, 0, 2), (ApiKey::Produce, 0, 7), (ApiKey::Metadata, 0, 8), (ApiKey::InitProducerId, 0, 1)],
-        [(ApiKey::ApiVersions, 0, 4), (ApiKey::Produce, 0, 11), (ApiKey::Metadata, 0, 12), (ApiKey::InitProducerId, 0, 5)],
-        [(ApiKey::ApiVersions, 0, 4), (ApiKey::Produce, 0, 13), (ApiKey::Metadata, 0, 13), (ApiKey::InitProducerId, 0, 6)],
+        [
+            (ApiKey::ApiVersions, 0, 1),
+            (ApiKey::Produce, 0, 3),
+            (ApiKey::Metadata, 0, 4),
+            (ApiKey::InitProducerId, 0, 0),
+        ],
+        [
+            (ApiKey::ApiVersions, 0, 1),
+            (ApiKey::Produce, 0, 5),
+            (ApiKey::Metadata, 0, 5),
+            (ApiKey::InitProducerId, 0, 0),
+        ],
+        [
+            (ApiKey::ApiVersions, 0, 2),
+            (ApiKey::Produce, 0, 7),
+            (ApiKey::Metadata, 0, 8),
+            (ApiKey::InitProducerId, 0, 1),
+        ],
+        [
+            (ApiKey::ApiVersions, 0, 4),
+            (ApiKey::Produce, 0, 11),
+            (ApiKey::Metadata, 0, 12),
+            (ApiKey::InitProducerId, 0, 5),
+        ],
+        [
+            (ApiKey::ApiVersions, 0, 4),
+            (ApiKey::Produce, 0, 13),
+            (ApiKey::Metadata, 0, 13),
+            (ApiKey::InitProducerId, 0, 6),
+        ],
     ];
     for generation in generations {
         let cluster = Cluster::new(1, 1);

@@ -23,18 +23,6 @@ impl Setup {
 pub(super) enum Session {}
 
 impl Session {
-    pub(super) fn is_handshaking(&self) -> bool {
-        match *self {}
-    }
-
-    pub(super) fn wants_write(&self) -> bool {
-        match *self {}
-    }
-
-    pub(super) fn handshake(&mut self, _: &mut TcpStream) -> io::Result<bool> {
-        match *self {}
-    }
-
     pub(super) fn read(&mut self, _: &mut TcpStream, _: &mut [u8]) -> io::Result<usize> {
         match *self {}
     }

@@ -100,6 +100,7 @@ impl Session {
         self.connection.is_handshaking()
     }
 
+    #[cfg(test)]
     pub(super) fn wants_write(&self) -> bool {
         self.connection.wants_write()
     }

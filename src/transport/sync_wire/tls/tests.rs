@@ -14,6 +14,31 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 
+/// What only a test asks of a stream: elsewhere reading and writing begin the handshake.
+impl Stream {
+    /// To register it, and for its options. What goes through it must go through the stream.
+    fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+
+    /// Goes on with the handshake; whether it is over. Call it for each readiness until then.
+    fn handshake(&mut self) -> io::Result<bool> {
+        match &mut self.session {
+            None => Ok(true),
+            Some(session) => session.handshake(&mut self.tcp),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| !session.is_handshaking())
+    }
+
+    /// Whether something waits here for the connection to be writable: [`flush`](Write::flush) it then.
+    fn wants_write(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::wants_write)
+    }
+}
+
 const LONG: Duration = Duration::from_secs(30);
 
 /// A CA of a test's own.
