@@ -71,6 +71,10 @@ impl Tokens {
         while state.under_way && !self.shared.answered.wait_until(&mut state, deadline).timed_out() {}
     }
 
+    pub(super) fn is_under_way(&self) -> bool {
+        self.shared.state.lock().under_way
+    }
+
     /// Whether a call is under way and there is no token meanwhile.
     pub(super) fn is_awaited(&self) -> bool {
         let state = self.shared.state.lock();
