@@ -277,7 +277,8 @@ pub struct OauthToken {
 impl OauthToken {
     /// A token that brokers accept for this time from now on: what an identity provider calls `expires_in`.
     ///
-    /// The next one is asked for when four fifths of that time are over.
+    /// The next one is asked for when four fifths of that time are over. With `async`, a time below half a minute is too
+    /// short for librdkafka to have the next one before it needs it.
     pub fn new(token: impl Into<String>, lifetime: Duration) -> OauthToken {
         OauthToken { token: token.into(), made: Instant::now(), lifetime }
     }

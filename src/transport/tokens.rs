@@ -71,6 +71,10 @@ impl Tokens {
         while state.under_way && !self.shared.answered.wait_until(&mut state, deadline).timed_out() {}
     }
 
+    pub(super) fn is_under_way(&self) -> bool {
+        self.shared.state.lock().under_way
+    }
+
     /// Whether a call is under way and there is no token meanwhile.
     pub(super) fn is_awaited(&self) -> bool {
         let state = self.shared.state.lock();
@@ -172,6 +176,7 @@ fn is_old(token: &OauthToken) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -186,7 +191,13 @@ mod tests {
     /// Tokens from these answers, and what hears of each.
     fn tokens(answers: mpsc::Receiver<Script>) -> (Tokens, mpsc::Receiver<()>) {
         let answers = Mutex::new(answers);
-        let callback = TokenCallback(Arc::new(move || answers.lock().recv_timeout(SOON)?()));
+        let at_once = AtomicU32::new(0);
+        let callback = TokenCallback(Arc::new(move || {
+            assert_eq!(at_once.fetch_add(1, Ordering::SeqCst), 0, "two calls at once");
+            let answer = answers.lock().recv_timeout(SOON);
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            answer?()
+        }));
         let (called, calls) = mpsc::channel();
         let called = Mutex::new(called);
         (Tokens::new(&callback, &(Arc::new(move || called.lock().send(()).unwrap()) as Call)), calls)
@@ -207,6 +218,7 @@ mod tests {
         assert_eq!(text(tokens.request()), "awaited");
         assert_eq!(text(tokens.at_hand()), "awaited");
         assert!(tokens.is_awaited());
+        // A second call would have failed by the time that the first has ended, and be heard of first.
         let on_ours = Box::new(|| {
             assert!(recursion::on_our_thread());
             assert_eq!(thread::current().name(), Some("kafka_log-token"));

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -17,6 +17,10 @@ use crate::error::StartupErrorKind;
 use crate::status::Health;
 use crate::transport::Ack;
 use crate::transport::tokens::{Token, Tokens};
+
+/// What librdkafka takes for the rest of a token's life while the next one is on its way: it asks again when four fifths
+/// of it are over, and logs in again after nine tenths of a token's real life. By then it must have the next one.
+const RENEWAL: Duration = Duration::from_millis(1_250);
 
 /// Receives librdkafka's callbacks, all of them on the thread that polls.
 pub(super) struct Context {
@@ -111,6 +115,7 @@ impl Context {
         match tokens.at_hand() {
             Token::Ready(token) => {
                 let left = token.lifetime.saturating_sub(token.made.elapsed());
+                let left = if tokens.is_under_way() { left.min(RENEWAL) } else { left };
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let lifetime_ms = i64::try_from((now + left).as_millis()).unwrap_or(i64::MAX);
                 // librdkafka wants a name, and sends it to nobody.

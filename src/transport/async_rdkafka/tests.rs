@@ -199,3 +199,28 @@ fn the_state_follows_the_connection_without_a_record() {
         }
     }
 }
+
+#[test]
+fn a_denial_is_kept_by_its_kind_and_no_text_has_what_we_showed() {
+    use rdkafka::client::ClientContext as _;
+
+    const ALERT: &str = "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+    for (code, reason, kind) in [
+        (RDKafkaErrorCode::Authentication, "user u, password hunter2", Some(StartupErrorKind::Authentication)),
+        (RDKafkaErrorCode::SSL, "verify that ssl.ca.location is correctly configured", Some(StartupErrorKind::Tls)),
+        (RDKafkaErrorCode::BrokerTransportFailure, ALERT, Some(StartupErrorKind::Tls)),
+        (RDKafkaErrorCode::BrokerTransportFailure, "hunter2 hung up", None),
+        (RDKafkaErrorCode::Fail, "hunter2 failed", None),
+    ] {
+        let health = Arc::new(Health::new(Transport::Async, name()));
+        let access = Access { secrets: Arc::new(["hunter2".to_owned()]), ..Access::default() };
+        let context = Context::new(Arc::clone(&health), access);
+        context.error(KafkaError::Global(code), reason);
+        assert_eq!(context.denied().map(|denied| denied.kind), kind, "{reason}");
+        let shown = health.read().last_error.unwrap();
+        assert!(!shown.contains("hunter2") && !shown.contains("ssl.ca.location"), "{shown}");
+        assert!(context.denied().is_none_or(|denied| denied.words == shown));
+        context.log(rdkafka::config::RDKafkaLogLevel::Error, "FAIL", reason);
+        assert!(!health.read().last_error.unwrap().contains("hunter2"));
+    }
+}
