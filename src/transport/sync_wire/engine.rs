@@ -673,10 +673,11 @@ impl Engine {
             if !connection.takes_records(MOST_UNDER_WAY, now) {
                 return;
             }
+            let most = most_of_a_partition(self.session, connection);
             let partition = &mut self.partitions[place];
             let index = partition.index;
             let producer = partition.producer();
-            let Some(load) = partition.next_to_send(token, now) else { return };
+            let Some(load) = partition.next_to_send(token, most, now) else { return };
             match load.encode(
                 &mut self.encoder,
                 self.settings.compression,
@@ -719,7 +720,7 @@ impl Engine {
             }
             let token = self.connection_to(leader, now);
             let Some(connection) = token.and_then(|token| self.connections.get(&token)) else { continue };
-            let most = self.most_of_a_partition(connection);
+            let most = most_of_a_partition(self.session, connection);
             if self.partitions[place].takes_new(most) && connection.takes_records(MOST_UNDER_WAY, now) {
                 if self.sticky.left == 0 || self.sticky.place % count != place {
                     self.sticky = Sticky { place, left: self.settings.batch_bytes };
@@ -728,14 +729,6 @@ impl Engine {
             }
         }
         None
-    }
-
-    /// Loads under way for one partition: without numbers, one that comes again must not come after a later one; and Kafka
-    /// 0.11 remembers only the last batch of a producer.
-    fn most_of_a_partition(&self, connection: &Connection) -> usize {
-        const PRODUCE_OF_KAFKA_1: i16 = 5;
-        let remembers = connection.version(Api::Produce) >= PRODUCE_OF_KAFKA_1;
-        if self.session == Session::Off || !remembers { 1 } else { MOST_UNDER_WAY }
     }
 
     /// Whether there is a full load, or one that has waited for long enough.
@@ -834,7 +827,10 @@ impl Engine {
         }
         self.left(bytes);
         for partition in &mut self.partitions {
-            partition.expire(|load| load.expire(limit, &maybe_there, &mut self.outcomes));
+            partition.expire(|load| {
+                let in_doubt = load.maybe_there || load.way != Way::Waits;
+                load.expire(limit, if in_doubt { &maybe_there } else { &never_sent }, &mut self.outcomes);
+            });
         }
     }
 
@@ -851,7 +847,7 @@ impl Engine {
 
     /// Another attempt cannot help any record that waits.
     fn refuse_waiting(&mut self, words: &str) {
-        let failure = self.failure(words);
+        let failure = Failure::rejected(words);
         let mut bytes = 0;
         for mut batch in mem::take(&mut self.waiting) {
             bytes += batch.bytes();
@@ -885,4 +881,12 @@ impl Engine {
         let nodes = self.nodes.values().map(|node| &node.pause);
         nodes.chain([&self.bootstrap.pause, &self.metadata.pause, &self.session_pause])
     }
+}
+
+/// Loads under way for one partition: without numbers, one that comes again must not come after a later one; and Kafka
+/// 0.11 remembers only the last batch of a producer.
+fn most_of_a_partition(session: Session, connection: &Connection) -> usize {
+    const PRODUCE_OF_KAFKA_1: i16 = 5;
+    let remembers = connection.version(Api::Produce) >= PRODUCE_OF_KAFKA_1;
+    if session == Session::Off || !remembers { 1 } else { MOST_UNDER_WAY }
 }

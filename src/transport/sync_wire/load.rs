@@ -89,6 +89,11 @@ impl Load {
         self.batches.iter().map(Batch::bytes).sum()
     }
 
+    /// Whether records of the batch as it was sent have had their outcome.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.given_up > 0
+    }
+
     /// When the oldest record that has no outcome was logged.
     pub(super) fn oldest(&self) -> Option<Instant> {
         oldest(self.batches.iter())

@@ -101,14 +101,14 @@ impl Partition {
         self.sent.push_back(load);
     }
 
-    /// The next load to be sent on this connection. Later ones wait for it, and it for earlier ones that are under way
-    /// elsewhere.
-    pub(super) fn next_to_send(&mut self, connection: usize, now: Instant) -> Option<&mut Load> {
+    /// The next load to be sent on this connection, where so many may be under way. Later ones wait for it, and it for
+    /// earlier ones that are under way elsewhere.
+    pub(super) fn next_to_send(&mut self, connection: usize, most: usize, now: Instant) -> Option<&mut Load> {
         if self.ended || self.pause.left(now).is_some() {
             return None;
         }
         // Before the first is confirmed, the others wait for that.
-        let most = if self.confirmed { self.sent.len() } else { 1 };
+        let most = if self.confirmed { most } else { 1 };
         for load in self.sent.iter_mut().take(most) {
             match load.way {
                 Way::Waits => return Some(load),
@@ -151,6 +151,7 @@ impl Partition {
         load.way = Way::Waits;
         load.maybe_there |= error.leaves_open();
         let is_renumbered = sent_as != load.sequence;
+        let others_wait = self.sent.iter().any(|other| other.id != id && other.way == Way::Waits);
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
             self.confirmed = true;
@@ -171,7 +172,10 @@ impl Partition {
             return self.split(place, next_id());
         }
         if error.is_retriable() {
-            self.pause.begin();
+            // One pause for all that were under way when it happened.
+            if !others_wait {
+                self.pause.begin();
+            }
             return Some(Verdict::Again);
         }
         self.take_out(place).map(Verdict::Refused)
@@ -229,15 +233,20 @@ impl Partition {
         self.next_sequence = sequence;
         for load in self.sent.iter_mut().skip(place) {
             load.renumber(self.next_sequence);
-            self.next_sequence = sequence_after(self.next_sequence, load.len());
+            self.next_sequence = sequence_after(self.next_sequence, load.left());
         }
     }
 
-    /// Applies `expire` to the loads, and lets go of those that have no record left. The broker may have one of these or
-    /// not: if the next number is not the one it waits for, it says so.
+    /// Applies `expire` to the loads, and lets go of those that have no record left.
     pub(super) fn expire(&mut self, expire: impl FnMut(&mut Load)) {
         self.sent.iter_mut().for_each(expire);
-        // One under way still gets its answer.
+        // What is certainly not there goes with its numbers. Where the broker may have it or not, the next number stays:
+        // if it is not the one that the broker waits for, it says so. One under way still gets its answer.
+        let waits = |load: &Load| load.way == Way::Waits && !load.maybe_there && load.has_given_up();
+        if let Some(first) = self.sent.iter().position(waits) {
+            let sequence = self.sent[first].sequence;
+            self.renumber(first, sequence);
+        }
         self.sent.retain(|load| load.left() > 0 || load.way != Way::Waits);
     }
 
