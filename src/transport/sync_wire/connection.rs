@@ -579,6 +579,8 @@ impl Connection {
 
     /// What is due by now: the end of a set-up or of a request that took too long, a login, the end of an idle life.
     pub(super) fn tick(&mut self, settings: &Settings, now: Instant, heard: &mut Vec<Heard>) -> Result<(), Trouble> {
+        // What is over is not due again.
+        self.muted_until = self.muted_until.filter(|until| *until > now);
         if self.set_up_by.is_some_and(|by| by <= now) {
             let waited = settings.connect_timeout.as_millis();
             return Err(self.trouble(format_args!("the connection was not set up within {waited} ms")));
