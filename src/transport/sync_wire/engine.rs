@@ -595,6 +595,7 @@ impl Engine {
 
     /// Sends the loads of a partition that wait for an attempt, as far as its leader's connection takes them.
     fn send_again(&mut self, place: usize, now: Instant) {
+        let most = self.most_of_a_partition();
         while self.partitions[place].has_waiting() {
             let Some(leader) = self.partitions[place].leader else { return };
             let Some(token) = self.connection_to(leader, now) else { return };
@@ -605,7 +606,7 @@ impl Engine {
             }
             let partition = &mut self.partitions[place];
             let index = partition.index;
-            let Some(load) = partition.next_again(token, now) else { return };
+            let Some(load) = partition.next_again(token, most, now) else { return };
             match load.encode(&mut self.encoder, self.settings.compression, producer) {
                 Ok(batch) => {
                     let (sequence, sent) = (load.sequence, Sent { partition: index, load: load.id });

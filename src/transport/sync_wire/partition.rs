@@ -57,10 +57,11 @@ impl Partition {
         &mut self.sent[last]
     }
 
-    /// The next load to be sent again on this connection. Later ones wait for it, and it for earlier ones that are
-    /// under way elsewhere.
-    pub(super) fn next_again(&mut self, connection: usize, now: Instant) -> Option<&mut Load> {
-        if self.pause.left(now).is_some() {
+    /// The next load to be sent on this connection, where so many may be under way. Later ones wait for it, and it for
+    /// earlier ones that are under way elsewhere.
+    pub(super) fn next_again(&mut self, connection: usize, most: usize, now: Instant) -> Option<&mut Load> {
+        let under_way = self.sent.iter().filter(|load| load.way != Way::Waits).count();
+        if under_way >= most || self.pause.left(now).is_some() {
             return None;
         }
         for load in &mut self.sent {
