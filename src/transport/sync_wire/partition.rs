@@ -19,6 +19,9 @@ pub(super) struct Partition {
     sent: VecDeque<Load>,
     /// Before an attempt is repeated.
     pause: Pause,
+    /// The leader has taken a load under this session. Until then it takes any number for the first, so one that comes
+    /// second must not be under way: it would take the place of the first, should that fail.
+    begun: bool,
 }
 
 /// What an answer means for a load.
@@ -36,12 +39,17 @@ pub(super) enum Verdict {
 impl Partition {
     pub(super) fn new(index: i32, backoff: (std::time::Duration, std::time::Duration)) -> Partition {
         let pause = Pause::new(backoff);
-        Partition { index, leader: None, leader_epoch: -1, next_sequence: 0, sent: VecDeque::new(), pause }
+        Partition { index, leader: None, leader_epoch: -1, next_sequence: 0, sent: VecDeque::new(), pause, begun: false }
     }
 
     /// Whether a load that is new may be sent, where so many may be under way.
     pub(super) fn takes_new(&self, most: usize) -> bool {
-        self.leader.is_some() && self.sent.len() < most && self.sent.iter().all(|load| load.way != Way::Waits)
+        self.leader.is_some() && self.sent.len() < self.most(most) && self.sent.iter().all(|load| load.way != Way::Waits)
+    }
+
+    /// How many loads may be under way, where it is `most` in general.
+    fn most(&self, most: usize) -> usize {
+        if self.begun { most } else { 1 }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -61,7 +69,7 @@ impl Partition {
     /// earlier ones that are under way elsewhere.
     pub(super) fn next_again(&mut self, connection: usize, most: usize, now: Instant) -> Option<&mut Load> {
         let under_way = self.sent.iter().filter(|load| load.way != Way::Waits).count();
-        if under_way >= most || self.pause.left(now).is_some() {
+        if under_way >= self.most(most) || self.pause.left(now).is_some() {
             return None;
         }
         for load in &mut self.sent {
@@ -105,6 +113,7 @@ impl Partition {
         load.way = Way::Waits;
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
+            self.begun = true;
             return self.sent.remove(place).map(Verdict::Delivered);
         }
         if error.is_about_producer() {
@@ -177,6 +186,7 @@ impl Partition {
     /// Begins the sequence anew, for a producer id or epoch that is new.
     pub(super) fn start_over(&mut self) {
         self.next_sequence = 0;
+        self.begun = false;
         for load in &mut self.sent {
             load.forget_given_up();
             load.renumber(self.next_sequence);
