@@ -108,6 +108,7 @@ impl Partition {
     /// Takes the broker's answer for a load; nothing if it has meanwhile got its outcome.
     pub(super) fn conclude(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
         let place = self.sent.iter().position(|load| load.id == id)?;
+        let others_wait = self.has_waiting();
         let load = &mut self.sent[place];
         let Way::UnderWay { sequence: sent_as, .. } = load.way else { return None };
         load.way = Way::Waits;
@@ -125,7 +126,10 @@ impl Partition {
             return self.split(place, next_id());
         }
         if error.is_retriable() {
-            self.pause.begin();
+            // One pause for all that were under way when it happened.
+            if !others_wait {
+                self.pause.begin();
+            }
             return Some(Verdict::Again);
         }
         self.take_out(place).map(Verdict::Refused)
