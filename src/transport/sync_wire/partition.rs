@@ -120,7 +120,11 @@ impl Partition {
         if error.is_about_producer() {
             // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
             let expected = place > 0 || sent_as != load.sequence;
-            return Some(if expected { Verdict::Again } else { Verdict::StartOver });
+            if expected {
+                return Some(Verdict::Again);
+            }
+            self.pause.begin();
+            return Some(Verdict::StartOver);
         }
         if error.is_too_large() {
             return self.split(place, next_id());
