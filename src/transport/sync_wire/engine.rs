@@ -702,7 +702,14 @@ impl Engine {
                 self.settings.topic, sent.partition
             );
             match verdict {
-                Some(Verdict::Refused(load)) => load.failed(&Failure::rejected(words), &mut self.outcomes),
+                Some(Verdict::Refused(load)) => {
+                    // Nor may another load have a number that may have been taken.
+                    if load.in_doubt {
+                        self.session.start_over();
+                    }
+                    let failure = Failure { possibly_delivered: load.in_doubt, ..Failure::rejected(words) };
+                    load.failed(&failure, &mut self.outcomes);
+                }
                 Some(Verdict::StartOver) => {
                     self.health.error(words);
                     self.session.start_over();

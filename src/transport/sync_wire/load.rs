@@ -24,6 +24,8 @@ pub(super) struct Load {
     /// As it was sent; the same bytes go out again.
     encoded: Option<Bytes>,
     pub(super) way: Way,
+    /// An attempt ended without a word on whether it succeeded.
+    pub(super) in_doubt: bool,
 }
 
 /// Where a load is.
@@ -68,7 +70,7 @@ impl Load {
         if batches.is_empty() {
             return None;
         }
-        Some(Load { id, batches, given_up: 0, sequence: 0, encoded: None, way: Way::Waits })
+        Some(Load { id, batches, given_up: 0, sequence: 0, encoded: None, way: Way::Waits, in_doubt: false })
     }
 
     /// How many records its batch in Kafka has.
@@ -84,6 +86,11 @@ impl Load {
     /// The payload bytes of the records that have no outcome yet.
     pub(super) fn bytes(&self) -> usize {
         self.batches.iter().map(Batch::bytes).sum()
+    }
+
+    /// Whether its records may be in the topic.
+    pub(super) fn may_be_there(&self) -> bool {
+        self.in_doubt || self.way != Way::Waits
     }
 
     /// When the oldest record that has no outcome was logged.
@@ -152,6 +159,7 @@ impl Load {
             sequence: sequence_after(self.sequence, self.len()),
             encoded: None,
             way: Way::Waits,
+            in_doubt: self.in_doubt,
         };
         let first = Load { encoded: None, way: Way::Waits, ..self };
         Ok((first, second))

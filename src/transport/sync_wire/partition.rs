@@ -101,6 +101,7 @@ impl Partition {
         for load in &mut self.sent {
             if matches!(load.way, Way::UnderWay { connection, .. } if connection == lost) {
                 load.way = Way::Waits;
+                load.in_doubt = true;
             }
         }
     }
@@ -117,6 +118,7 @@ impl Partition {
             self.begun = true;
             return self.sent.remove(place).map(Verdict::Delivered);
         }
+        load.in_doubt |= error.leaves_doubt();
         if error.is_about_producer() {
             // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
             let expected = place > 0 || sent_as != load.sequence;

@@ -154,6 +154,23 @@ impl ErrorCode {
         )
     }
 
+    /// The batch may have been appended all the same: the broker waited in vain for others, or ceased to lead meanwhile.
+    pub(in super::super) fn leaves_doubt(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::UNKNOWN_SERVER_ERROR
+                | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                | ErrorCode::LEADER_NOT_AVAILABLE
+                | ErrorCode::NOT_LEADER_OR_FOLLOWER
+                | ErrorCode::REQUEST_TIMED_OUT
+                | ErrorCode::BROKER_NOT_AVAILABLE
+                | ErrorCode::REPLICA_NOT_AVAILABLE
+                | ErrorCode::NETWORK_EXCEPTION
+                | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                | ErrorCode::KAFKA_STORAGE_ERROR
+        )
+    }
+
     /// The batch is over what the topic takes; its parts may not be.
     pub(in super::super) fn is_too_large(self) -> bool {
         matches!(self, ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE)
