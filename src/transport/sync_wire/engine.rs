@@ -749,7 +749,8 @@ impl Engine {
         self.left(bytes);
         for partition in &mut self.partitions {
             let gap = partition.expire(|load| {
-                load.expire(limit, &maybe_there, &mut self.outcomes);
+                let failure = if load.may_be_there() { &maybe_there } else { &never_sent };
+                load.expire(limit, failure, &mut self.outcomes);
             });
             if gap {
                 self.session.start_over();

@@ -88,6 +88,11 @@ impl Load {
         self.batches.iter().map(Batch::bytes).sum()
     }
 
+    /// Whether no answer comes any more and nobody waits for one.
+    pub(super) fn has_ended(&self) -> bool {
+        self.left() == 0 && self.way == Way::Waits
+    }
+
     /// Whether its records may be in the topic.
     pub(super) fn may_be_there(&self) -> bool {
         self.in_doubt || self.way != Way::Waits

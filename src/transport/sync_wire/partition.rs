@@ -174,11 +174,20 @@ impl Partition {
         let mut gap = false;
         self.sent.iter_mut().for_each(&mut expire);
         // One under way still gets its answer.
-        self.sent.retain(|load| {
-            let ended = load.left() == 0 && load.way == Way::Waits;
-            gap |= ended;
-            !ended
-        });
+        while let Some(place) = self.sent.iter().position(Load::has_ended) {
+            gap |= self.take_out(place).is_some_and(|load| load.in_doubt);
+        }
+        // What is certainly not there goes without those that were given up, and without their numbers.
+        if let Some(first) = self.sent.iter().position(|load| !load.may_be_there() && load.left() < load.len()) {
+            self.next_sequence = self.sent.get(first).map_or(0, |load| load.sequence);
+            for load in self.sent.iter_mut().skip(first) {
+                if !load.may_be_there() {
+                    load.forget_given_up();
+                }
+                load.renumber(self.next_sequence);
+                self.next_sequence = sequence_after(self.next_sequence, load.len());
+            }
+        }
         gap
     }
 
@@ -190,7 +199,7 @@ impl Partition {
 
     /// Whether a load waits for an attempt that has no record left.
     pub(super) fn has_ended_load(&self) -> bool {
-        self.sent.iter().any(|load| load.left() == 0 && load.way == Way::Waits)
+        self.sent.iter().any(Load::has_ended)
     }
 
     /// Begins the sequence anew, for a producer id or epoch that is new.
