@@ -23,6 +23,8 @@ pub(super) struct Load {
     pub(super) sequence: i32,
     /// As it was sent; the same bytes go out again.
     encoded: Option<Bytes>,
+    /// How many of those given up are not in what was sent.
+    left_out: usize,
     pub(super) way: Way,
     /// An attempt ended without a word on whether it succeeded.
     pub(super) in_doubt: bool,
@@ -70,7 +72,7 @@ impl Load {
         if batches.is_empty() {
             return None;
         }
-        Some(Load { id, batches, given_up: 0, sequence: 0, encoded: None, way: Way::Waits, in_doubt: false })
+        Some(Load { id, batches, given_up: 0, sequence: 0, encoded: None, left_out: 0, way: Way::Waits, in_doubt: false })
     }
 
     /// How many records its batch in Kafka has.
@@ -124,6 +126,7 @@ impl Load {
         });
         let encoded = Bytes::from(encoder.encode(records, compression, Producer { base_sequence, ..producer })?);
         self.encoded = Some(encoded.clone());
+        self.left_out = self.given_up;
         Ok(encoded)
     }
 
@@ -163,6 +166,7 @@ impl Load {
             given_up: 0,
             sequence: sequence_after(self.sequence, self.len()),
             encoded: None,
+            left_out: 0,
             way: Way::Waits,
             in_doubt: self.in_doubt,
         };
@@ -193,7 +197,8 @@ impl Load {
         outcomes: &mut Vec<Outcome>,
         spares: &mut Vec<Batch>,
     ) {
-        let mut offset = base_offset.map(|offset| offset.saturating_add(self.given_up as i64));
+        let before = self.given_up.saturating_sub(self.left_out);
+        let mut offset = base_offset.map(|offset| offset.saturating_add(before as i64));
         for mut batch in self.batches {
             let (generation, records) = (batch.generation(), batch.len());
             if !batch.is_tracked() {
