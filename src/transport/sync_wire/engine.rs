@@ -695,6 +695,9 @@ impl Engine {
             *next_load += 1;
             *next_load - 1
         });
+        if matches!(verdict, Some(Verdict::DeliveredOutOfSequence(_))) {
+            self.session.start_over();
+        }
         if !error.is_ok() && error != ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
             let words = format!(
@@ -719,7 +722,7 @@ impl Engine {
                 _ => self.health.error(words),
             }
             self.metadata.wanted |= error.wants_metadata();
-        } else if let Some(Verdict::Delivered(load)) = verdict {
+        } else if let Some(Verdict::Delivered(load) | Verdict::DeliveredOutOfSequence(load)) = verdict {
             let offset = Some(base_offset).filter(|offset| *offset >= 0 && error.is_ok());
             load.delivered(sent.partition, offset, &mut self.outcomes, &mut self.spares);
         }

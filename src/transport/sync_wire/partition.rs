@@ -28,6 +28,8 @@ pub(super) struct Partition {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Delivered(Load),
+    /// It is there, under a number that it no longer had: the leader goes on from that one, so the session must start over.
+    DeliveredOutOfSequence(Load),
     /// Another attempt cannot help.
     Refused(Load),
     /// It is sent again, and all that follows it.
@@ -116,7 +118,9 @@ impl Partition {
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
             self.begun = true;
-            return self.sent.remove(place).map(Verdict::Delivered);
+            let in_sequence = sent_as == load.sequence;
+            let verdict = if in_sequence { Verdict::Delivered } else { Verdict::DeliveredOutOfSequence };
+            return self.sent.remove(place).map(verdict);
         }
         load.in_doubt |= error.leaves_doubt();
         if error.is_about_producer() {
