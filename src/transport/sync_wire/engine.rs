@@ -636,9 +636,9 @@ impl Engine {
             let Some(leader) = partition.leader.filter(|_| partition.takes_new(self.most_of_a_partition())) else {
                 continue;
             };
-            let known = self.nodes.get(&leader).and_then(|node| node.connection);
-            // One new connection at a time: few records need few of them.
-            if known.is_none() && !mem::take(&mut may_connect) {
+            let Some(node) = self.nodes.get(&leader) else { continue };
+            // One new connection at a time: few records need few of them. One that is not to be tried yet is none.
+            if node.connection.is_none() && (node.pause.left(now).is_some() || !mem::take(&mut may_connect)) {
                 continue;
             }
             let token = self.connection_to(leader, now);
