@@ -346,11 +346,12 @@ impl Engine {
         if self.metadata.asked == Some(token) {
             self.metadata.asked = None;
         }
-        let pause = match connection.node.and_then(|node| self.nodes.get_mut(&node)) {
-            Some(node) if node.connection == Some(token) => {
+        let pause = match connection.node.map(|node| self.nodes.get_mut(&node)) {
+            Some(Some(node)) if node.connection == Some(token) => {
                 node.connection = None;
                 Some(&mut node.pause)
             }
+            // The broker has another, or has left the cluster.
             Some(_) => None,
             None => {
                 self.bootstrap.connection = None;
