@@ -429,7 +429,7 @@ impl Engine {
             None => self.metadata.pause.reset(),
             Some(words) => {
                 self.metadata.pause.begin();
-                let is_refusal = !answer.topic_error.is_ok() && !answer.topic_error.is_retriable();
+                let is_refusal = answer.topic_error.refuses_topic();
                 let kind = if is_refusal { StartupErrorKind::Refused } else { StartupErrorKind::UnknownTopic };
                 if is_refusal {
                     self.refuse_waiting(&words);

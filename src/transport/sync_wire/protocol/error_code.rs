@@ -138,6 +138,18 @@ impl ErrorCode {
         )
     }
 
+    /// Nothing may be written to the topic, as an answer to Metadata; what else one says of a topic passes, if only with the
+    /// start of more brokers.
+    pub(in super::super) fn refuses_topic(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::INVALID_TOPIC_EXCEPTION
+                | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+                | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::POLICY_VIOLATION
+        )
+    }
+
     /// The broker's and our idea of the producer's sequence or epoch differ, which a plain retry does not mend.
     ///
     /// [`DUPLICATE_SEQUENCE_NUMBER`](Self::DUPLICATE_SEQUENCE_NUMBER) is among them: the batch is there already, and its
