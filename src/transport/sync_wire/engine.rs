@@ -408,6 +408,9 @@ impl Engine {
 
     fn take_metadata(&mut self, token: usize, answer: protocol::Metadata, now: Instant) {
         self.metadata.asked = None;
+        if answer.topic_error == ErrorCode::REBOOTSTRAP_REQUIRED {
+            return self.rebootstrap(token, now);
+        }
         self.metadata.fresh_until = now + METADATA_AGE;
         self.take_brokers(token, &answer.brokers);
         let problem = if answer.topic_error.is_ok() {
@@ -442,6 +445,16 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Leaves all brokers: this one says that it is not of the cluster that was begun with.
+    fn rebootstrap(&mut self, token: usize, now: Instant) {
+        let address = self.connections.get(&token).map(|connection| connection.address.to_string());
+        let words = format!("{}: the broker sends us back to the bootstrap servers", address.unwrap_or_default());
+        self.nodes.clear();
+        self.metadata.pause.begin();
+        let tokens: Vec<usize> = self.connections.keys().copied().collect();
+        tokens.into_iter().for_each(|token| self.broken(token, &Trouble::new(words.as_str()), now));
     }
 
     fn topic_problem(&self, error: ErrorCode) -> String {
