@@ -788,7 +788,7 @@ impl Engine {
 
     /// Another attempt cannot help any record that waits.
     fn refuse_waiting(&mut self, words: &str) {
-        let failure = self.failure(words);
+        let failure = Failure::rejected(words);
         let mut bytes = 0;
         for mut batch in mem::take(&mut self.waiting) {
             bytes += batch.bytes();
