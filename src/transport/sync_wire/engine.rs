@@ -415,7 +415,8 @@ impl Engine {
         self.take_brokers(token, &answer.brokers);
         let problem = if answer.topic_error.is_ok() {
             self.take_partitions(&answer);
-            let leaders = self.partitions.iter().filter(|partition| partition.leader.is_some()).count();
+            let is_led = |leader: i32| self.nodes.contains_key(&leader);
+            let leaders = self.partitions.iter().filter(|partition| partition.leader.is_some_and(is_led)).count();
             (leaders < self.partitions.len() || leaders == 0).then(|| {
                 format!("{leaders} of {} partitions of the topic {} have a leader", self.partitions.len(), self.settings.topic)
             })
@@ -423,7 +424,7 @@ impl Engine {
             Some(self.topic_problem(answer.topic_error))
         };
         self.metadata.wanted = problem.is_some();
-        let is_usable = self.partitions.iter().any(|partition| partition.leader.is_some());
+        let is_usable = self.is_usable();
         if is_usable && answer.topic_error.is_ok() {
             self.health.up();
             self.shared.stands(Standing::Good);
@@ -445,6 +446,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether some partition has a leader that is known.
+    fn is_usable(&self) -> bool {
+        let mut leaders = self.partitions.iter().filter_map(|partition| partition.leader);
+        leaders.any(|leader| self.nodes.contains_key(&leader))
     }
 
     /// Leaves all brokers: this one says that it is not of the cluster that was begun with.
