@@ -388,6 +388,8 @@ impl Engine {
 
     fn seek_metadata(&mut self, now: Instant) {
         let due = self.metadata.wanted || self.metadata.fresh_until <= now;
+        // Wanted from now on, and no longer due: nothing may come of it at once.
+        self.metadata.wanted = due;
         if !due || self.metadata.asked.is_some() || self.metadata.pause.left(now).is_some() {
             return;
         }
