@@ -597,10 +597,15 @@ impl Connection {
             self.log_in(settings, now)?;
             return self.write(now, heard);
         }
-        if self.is_ready() && self.asked.is_empty() && self.outgoing.is_empty() && self.last_used + IDLE <= now {
-            return Err(Trouble::idle());
+        match self.unused_until(settings) {
+            Some(until) if until > now => Ok(()),
+            Some(_) if self.outgoing.is_empty() => Err(Trouble::idle()),
+            Some(_) => {
+                let waited = settings.answer_timeout().as_millis();
+                Err(self.trouble(format_args!("it took no more bytes for {waited} ms")))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The next address, if the one that is tried takes too long.
@@ -631,9 +636,14 @@ impl Connection {
             Phase::Connecting { others, by, .. } if !others.is_empty() => Some(*by),
             _ => None,
         };
-        let idle = (self.is_ready() && self.asked.is_empty()).then(|| self.last_used + IDLE);
         let login = self.login_due.filter(|_| self.asked.is_empty());
-        [self.set_up_by, answer, next_address, idle, login, self.muted_until].into_iter().flatten().min()
+        [self.set_up_by, answer, next_address, self.unused_until(settings), login, self.muted_until].into_iter().flatten().min()
+    }
+
+    /// When it has been without use for too long, with no answer to wait for: sooner where the broker is to take bytes.
+    fn unused_until(&self, settings: &Settings) -> Option<Instant> {
+        let most = if self.outgoing.is_empty() { IDLE } else { settings.answer_timeout() };
+        (self.is_ready() && self.asked.is_empty()).then(|| self.last_used + most)
     }
 
     // ---- troubles ---------------------------------------------------------------------------------------------
