@@ -181,7 +181,10 @@ impl Engine {
         let mut inbox = self.shared.inbox.lock();
         self.waiting.append(&mut inbox.batches);
         if inbox.stop && inbox.give_back {
-            inbox.batches = mem::take(&mut self.waiting);
+            // What was on its way may be there twice then, which is better than not at all.
+            let sent = self.partitions.iter_mut().flat_map(Partition::give_back).flat_map(Load::into_batches);
+            inbox.batches = sent.chain(mem::take(&mut self.waiting)).collect();
+            self.shared.outcomes.lock().append(&mut self.outcomes);
         }
         !inbox.stop
     }

@@ -90,6 +90,11 @@ impl Load {
         self.batches.iter().map(Batch::bytes).sum()
     }
 
+    /// The records that have no outcome yet.
+    pub(super) fn into_batches(self) -> Vec<Batch> {
+        self.batches
+    }
+
     /// Whether no answer comes any more and nobody waits for one.
     pub(super) fn has_ended(&self) -> bool {
         self.left() == 0 && self.way == Way::Waits

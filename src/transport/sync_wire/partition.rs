@@ -217,6 +217,12 @@ impl Partition {
         }
     }
 
+    /// All loads that have no outcome.
+    pub(super) fn give_back(&mut self) -> VecDeque<Load> {
+        self.next_sequence = 0;
+        std::mem::take(&mut self.sent)
+    }
+
     pub(super) fn loads(&self) -> impl Iterator<Item = &Load> {
         self.sent.iter()
     }
