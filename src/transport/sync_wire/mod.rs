@@ -24,7 +24,7 @@ mod trouble;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ struct Shared {
     standing: Mutex<Standing>,
     /// Who checks sleeps here.
     news: Condvar,
+    /// The thread has come to its end, or will within moments.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -118,6 +120,7 @@ impl WireClient {
             most_waiting: settings.batch_bytes.saturating_mul(MOST_WAITING).max(1024 * 1024),
             standing: Mutex::default(),
             news: Condvar::new(),
+            ended: AtomicBool::new(false),
         });
         if let Some(callback) = config.delivery.sasl.as_ref().and_then(|sasl| sasl.mechanism.token_callback()) {
             let shared = Arc::clone(&shared);
@@ -131,7 +134,7 @@ impl WireClient {
             move || {
                 let _ours = recursion::enter();
                 // The worker hears of the end, however it comes.
-                let _called = Called(Arc::clone(&call));
+                let _ended = Ended(Arc::clone(&shared), Arc::clone(&call));
                 Engine::new(settings, shared, health, call, poll).run();
             }
         };
@@ -209,7 +212,7 @@ impl Client for WireClient {
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
         // Asked first: what it said before its end is taken all the same.
-        let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        let ended = self.shared.ended.load(Ordering::Acquire);
         outcomes.append(&mut self.shared.outcomes.lock());
         if ended
             && let Some(thread) = self.thread.take()
@@ -254,12 +257,14 @@ impl Shared {
     }
 }
 
-/// Calls the worker at the end of its life.
-struct Called(Call);
+/// Tells the worker of the end of its thread.
+struct Ended(Arc<Shared>, Call);
 
-impl Drop for Called {
+impl Drop for Ended {
     fn drop(&mut self) {
-        (self.0)();
+        // The thread itself is not finished before this has returned: the worker would find it alive, and sleep.
+        self.0.ended.store(true, Ordering::Release);
+        (self.1)();
     }
 }
 
