@@ -100,6 +100,8 @@ struct Metadata {
     asked: Option<usize>,
     fresh_until: Instant,
     pause: Pause,
+    /// By the last answer the topic is there, and a partition has a leader.
+    usable: bool,
 }
 
 /// The partition that gets the next loads, for about as many bytes as one batch may have: small loads that follow each
@@ -125,7 +127,7 @@ impl Engine {
             // Not all clients begin with the same server.
             bootstrap: Bootstrap { next: chance() as usize, connection: None, pause: pause() },
             nodes: HashMap::new(),
-            metadata: Metadata { wanted: true, asked: None, fresh_until: Instant::now(), pause: pause() },
+            metadata: Metadata { wanted: true, asked: None, fresh_until: Instant::now(), pause: pause(), usable: false },
             topic_id: [0; 16],
             partitions: Vec::new(),
             session: if settings.idempotence.wanted() { Session::Wanted { current: None } } else { Session::Off },
@@ -430,10 +432,8 @@ impl Engine {
         };
         self.metadata.wanted = problem.is_some();
         let is_usable = self.is_usable();
-        if is_usable && answer.topic_error.is_ok() {
-            self.health.up();
-            self.shared.stands(Standing::Good);
-        }
+        self.metadata.usable = is_usable && answer.topic_error.is_ok();
+        self.stand();
         match problem {
             None => self.metadata.pause.reset(),
             Some(words) => {
@@ -450,6 +450,14 @@ impl Engine {
                     self.health.error(words);
                 }
             }
+        }
+    }
+
+    /// All is well, once the topic is there and the producer has its session.
+    fn stand(&mut self) {
+        if self.metadata.usable && self.session.producer().is_some() {
+            self.health.up();
+            self.shared.stands(Standing::Good);
         }
     }
 
@@ -574,7 +582,7 @@ impl Engine {
             self.session_pause.reset();
             self.session = Session::Open { id: answer.producer_id, epoch: answer.epoch };
             self.partitions.iter_mut().for_each(Partition::start_over);
-            return;
+            return self.stand();
         }
         let refused = answer.error == ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
         if refused && self.settings.idempotence == Idempotence::Preferred {
@@ -582,7 +590,7 @@ impl Engine {
             self.health.error("the broker does not permit idempotent producing: going on without");
             self.session = Session::Off;
             self.partitions.iter_mut().for_each(Partition::start_over);
-            return;
+            return self.stand();
         }
         self.session_pause.begin();
         let words = format!("the broker gave no producer id: it answered {}", answer.error);
