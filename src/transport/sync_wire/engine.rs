@@ -458,7 +458,7 @@ impl Engine {
         self.metadata.asked = None;
         self.metadata.fresh_until = now + METADATA_AGE;
         if answer.topic_error == ErrorCode::REBOOTSTRAP_REQUIRED {
-            return self.forget_cluster();
+            return self.forget_cluster(token, now);
         }
         self.take_brokers(token, &answer.brokers);
         let problem = if answer.topic_error.is_ok() {
@@ -500,11 +500,10 @@ impl Engine {
     }
 
     /// A broker says that we are not where we should be: all begins again with the servers of the configuration.
-    fn forget_cluster(&mut self) {
-        self.health.error("the broker asked for a new beginning with the bootstrap servers");
+    fn forget_cluster(&mut self, token: usize, now: Instant) {
         self.nodes.clear();
-        self.metadata.wanted = true;
         self.metadata.pause.begin();
+        self.broken(token, &Trouble::new("the broker asked for a new beginning with the bootstrap servers"), now);
     }
 
     /// Records can be delivered now.

@@ -282,8 +282,9 @@ fn with_drop_oldest_the_newest_records_are_there_after_an_outage() {
     logger.flush_timeout(LONG).unwrap();
     let values = cluster.values(0);
     assert_eq!(values.len() as u64, 1_000 - dropped);
-    let newest = &values[values.len() - 50..];
-    for (n, value) in (950..1_000).zip(newest) {
+    // At least a third of the queue: a client has half of it, and it makes room by the batch.
+    let newest = &values[values.len() - 33..];
+    for (n, value) in (967..1_000).zip(newest) {
         assert!(value.contains(&format!("record {n}.")), "{value}");
     }
     assert_eq!(logger.stats().delivered, 1_000 - dropped);
