@@ -23,7 +23,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use support::kafka::{Broker, Version};
-use support::{client, topic};
+use support::{client, server, topic};
 
 const PARTITIONS: usize = 4;
 const LINGER: Duration = Duration::from_millis(5);
@@ -35,6 +35,7 @@ const PAYLOADS: usize = 1 << 16;
 
 fn main() {
     let arguments = Arguments::read();
+    server::at_full_speed();
     let broker = Broker::start(Version::V4_4_0, &[]).unwrap_or_else(|error| panic!("no broker: {error}"));
     let payloads = payloads();
     let mean = payloads.iter().map(Vec::len).sum::<usize>() / payloads.len();

@@ -75,6 +75,9 @@ pub(crate) fn acks_and_compressions(target: &Target) {
     if target.has_lz4() {
         compressions.push(Compression::Lz4);
     }
+    if target.has_lz4() && cfg!(feature = "zstd") {
+        compressions.push(Compression::Zstd);
+    }
     for (place, compression) in compressions.into_iter().enumerate() {
         let acks = [Acks::None, Acks::Leader, Acks::All][place % 3];
         let topic = target.create_topic("options", 2, &[]);

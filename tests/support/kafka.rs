@@ -16,6 +16,7 @@ use super::properties::{Node, Properties};
 use super::proxy::Proxy;
 use super::server::{Plan, Server};
 
+#[allow(unused_imports)] // The benchmark asks for no leave.
 pub use super::jars::missing;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -24,13 +25,22 @@ const PROBE: Duration = Duration::from_secs(2);
 const LOG_TAIL: usize = 4_000;
 
 /// Flags for a quick start; these JVMs do not live long enough for the second compiler.
-const JVM: [&str; 5] = [
-    "-Xmx384m",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:+UseSerialGC",
-    "-Xshare:auto",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-];
+const QUICK_JVM: [&str; 4] = ["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"];
+
+/// As Kafka's own start script has them.
+const FULL_JVM: [&str; 4] = ["-Xmx1g", "-Xms1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+
+static FULL: AtomicBool = AtomicBool::new(false);
+
+/// Has brokers run at their full speed from now on, for who measures.
+pub fn at_full_speed() {
+    FULL.store(true, Ordering::Relaxed);
+}
+
+fn jvm() -> impl Iterator<Item = &'static str> {
+    let flags = if FULL.load(Ordering::Relaxed) { FULL_JVM } else { QUICK_JVM };
+    flags.into_iter().chain(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+}
 
 /// What a broker is to be, before there is anything of it.
 pub struct Plan {
@@ -66,7 +76,7 @@ impl Server {
         process::run(
             "kafka.tools.StorageTool format",
             Command::new("java")
-                .args(JVM)
+                .args(jvm())
                 .args(["-cp", &server.classpath, "kafka.tools.StorageTool"])
                 .args(["format", "-t", &server.cluster, "-c"])
                 .arg(file)
@@ -132,7 +142,7 @@ impl Server {
         let mut jvm = Command::new("sh")
             .args(["-c", r#"read -r go && exec "$@" </dev/null"#, "broker"])
             .arg("java")
-            .args(JVM)
+            .args(jvm())
             .args(["-cp", &self.classpath, "kafka.Kafka"])
             .arg(self.properties())
             .current_dir(&self.directory)
