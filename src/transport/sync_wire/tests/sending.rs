@@ -274,7 +274,7 @@ fn with_drop_oldest_the_newest_records_are_there_after_an_outage() {
     config.delivery.linger = Duration::ZERO;
     let logger = config.build().unwrap();
     for n in 0..1_000 {
-        logger.info(&format!("record {n}."), [] as [(&str, &str); 0]);
+        logger.info(format!("record {n}."), [] as [(&str, &str); 0]);
     }
     let dropped = logger.stats().dropped.queue_full;
     assert!((900..1_000).contains(&dropped), "{dropped}");
