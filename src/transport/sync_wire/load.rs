@@ -100,6 +100,11 @@ impl Load {
         self.left() == 0 && self.way == Way::Waits
     }
 
+    /// Whether it is under way under a number that it no longer has.
+    pub(super) fn is_misnumbered(&self) -> bool {
+        matches!(self.way, Way::UnderWay { sequence, .. } if sequence != self.sequence)
+    }
+
     /// Whether its records may be in the topic.
     pub(super) fn may_be_there(&self) -> bool {
         self.in_doubt || self.way != Way::Waits

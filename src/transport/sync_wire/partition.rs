@@ -28,7 +28,7 @@ pub(super) struct Partition {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Delivered(Load),
-    /// It is there, under a number that it no longer had: the leader goes on from that one, so the session must start over.
+    /// It is there, but not in its place: the session must start over.
     DeliveredOutOfSequence(Load),
     /// Another attempt cannot help.
     Refused(Load),
@@ -46,7 +46,9 @@ impl Partition {
 
     /// Whether a load that is new may be sent, where so many may be under way.
     pub(super) fn takes_new(&self, most: usize) -> bool {
-        self.leader.is_some() && self.sent.len() < self.most(most) && self.sent.iter().all(|load| load.way != Way::Waits)
+        self.leader.is_some()
+            && self.sent.len() < self.most(most)
+            && self.sent.iter().all(|load| load.way != Way::Waits && !load.is_misnumbered())
     }
 
     /// How many loads may be under way, where it is `most` in general.
@@ -71,7 +73,8 @@ impl Partition {
     /// earlier ones that are under way elsewhere.
     pub(super) fn next_again(&mut self, connection: usize, most: usize, now: Instant) -> Option<&mut Load> {
         let under_way = self.sent.iter().filter(|load| load.way != Way::Waits).count();
-        if under_way >= self.most(most) || self.pause.left(now).is_some() {
+        // Numbers that have moved up may be those under which others are still on their way.
+        if under_way >= self.most(most) || self.sent.iter().any(Load::is_misnumbered) || self.pause.left(now).is_some() {
             return None;
         }
         for load in &mut self.sent {
@@ -118,7 +121,8 @@ impl Partition {
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
             self.begun = true;
-            let in_sequence = sent_as == load.sequence;
+            // The leader went on from it, so a load before it that is not there cannot come any more.
+            let in_sequence = sent_as == load.sequence && self.sent.iter().take(place).all(Load::may_be_there);
             let verdict = if in_sequence { Verdict::Delivered } else { Verdict::DeliveredOutOfSequence };
             return self.sent.remove(place).map(verdict);
         }
