@@ -231,3 +231,7 @@ impl Partition {
         self.sent.iter()
     }
 }
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;
