@@ -118,7 +118,11 @@ impl Client for Auto {
     }
 
     fn submit(&mut self, batch: &mut Batch) {
-        self.client().submit(batch);
+        // Nothing overtakes what was given back.
+        self.hand_back();
+        if self.back.is_empty() {
+            self.client().submit(batch);
+        }
     }
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {

@@ -416,8 +416,8 @@ impl Engine {
             return;
         }
         match trouble.kind {
-            // Once there was a broker that is not, this one is a stray.
-            Some(_) if trouble.too_old && !self.was_usable => {
+            // One broker of a cluster may be a stray; where no server of the configuration is newer, all are.
+            Some(_) if trouble.too_old && (connection.node.is_none() || !self.was_usable) => {
                 self.shared.stands(Standing::TooOld(trouble.words.clone()));
                 // So that the worker looks.
                 (self.call)();

@@ -80,6 +80,10 @@ pub(super) enum Act {
     Misnumbered,
     /// Not done; these bytes instead of an answer.
     Bytes(Vec<u8>),
+    /// Done, and some bytes of the answer are others, by this number.
+    Mangled(u64),
+    /// Done, and these bytes follow the answer.
+    AndMore(Vec<u8>),
 }
 
 /// A request as it came.
@@ -500,6 +504,18 @@ fn serve(shared: &Shared, node: i32, connection: usize, mut stream: &TcpStream) 
                     answer.bytes[7] ^= 0x55;
                 }
                 Act::Bytes(bytes) => answer.bytes = bytes,
+                Act::Mangled(mut chance) => {
+                    answer.bytes = state.answer(&request, &header, None, 0);
+                    for _ in 0..chance % 3 + 1 {
+                        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        // Behind the length and the number, so that it is taken for an answer.
+                        let at = 8 + (chance >> 40) as usize % (answer.bytes.len() - 8);
+                        answer.bytes[at] = (chance >> 32) as u8;
+                    }
+                }
+                Act::AndMore(bytes) => {
+                    answer.bytes = [state.answer(&request, &header, None, 0), bytes].concat();
+                }
             }
             drop(state);
             shared.changed.notify_all();

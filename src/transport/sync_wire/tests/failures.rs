@@ -237,7 +237,7 @@ fn leaders_that_move_all_the_time_cost_nothing() {
         for n in 0..10 {
             bench.submit([round * 10 + n]);
         }
-        cluster.lead(round as i32 % 2, round as i32 % 3 + 1);
+        cluster.lead(round % 2, round % 3 + 1);
     }
     bench.wait(200);
     assert_eq!(bench.delivered(), 200);

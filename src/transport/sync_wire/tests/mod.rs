@@ -2,7 +2,10 @@
 
 mod broker;
 mod failures;
+mod fall_back;
+mod hostile;
 pub(super) mod log;
+mod mock_cluster;
 mod sending;
 
 use std::sync::Arc;
