@@ -154,7 +154,7 @@ impl Engine {
         let mut now = Instant::now();
         loop {
             if !self.take_inbox() {
-                return self.end();
+                return self.tell();
             }
             self.expire(now);
             self.tick(now);
@@ -188,19 +188,12 @@ impl Engine {
         let mut inbox = self.shared.inbox.lock();
         self.waiting.append(&mut inbox.batches);
         if inbox.stop && inbox.give_back {
-            inbox.batches = mem::take(&mut self.waiting);
+            // What was sent and has no answer too: it may be there twice then.
+            let mut sent: Vec<Load> = self.partitions.iter_mut().flat_map(Partition::take_all).collect();
+            sent.sort_by_key(Load::oldest);
+            inbox.batches = sent.into_iter().flat_map(Load::into_batches).chain(self.waiting.drain(..)).collect();
         }
         !inbox.stop
-    }
-
-    /// What was sent and has no answer cannot be given back.
-    fn end(&mut self) {
-        let cause = self.failure("the producer ended before the broker answered");
-        let failure = Failure { possibly_delivered: true, ..cause };
-        for load in self.partitions.iter_mut().flat_map(Partition::take_all) {
-            load.failed(&failure, &mut self.outcomes);
-        }
-        self.tell();
     }
 
     /// Tells of outcomes, and of room.

@@ -208,6 +208,11 @@ impl Load {
         }
     }
 
+    /// The records that have no outcome yet.
+    pub(super) fn into_batches(self) -> Vec<Batch> {
+        self.batches
+    }
+
     /// The load is given up.
     pub(super) fn failed(self, failure: &Failure, outcomes: &mut Vec<Outcome>) {
         for mut batch in self.batches {

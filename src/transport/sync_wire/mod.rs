@@ -160,7 +160,7 @@ impl WireClient {
         }
     }
 
-    /// Ends the producer, and gives back the records that it has not sent.
+    /// Ends the producer, and gives back the records that have no outcome, and the outcomes that have not been taken.
     pub(super) fn end(&mut self) -> (Vec<Batch>, Vec<Outcome>) {
         self.shared.inbox.lock().give_back = true;
         self.stop();
