@@ -65,6 +65,8 @@ pub(super) struct Connection {
     /// The session that a login began ends; another login is due before.
     login_due: Option<Instant>,
     logs_in_again: bool,
+    /// Another token is asked for then, so that it is there when the login is due.
+    token_due: Option<Instant>,
     /// Since when the peer takes nothing of what is to be written.
     stalled_since: Option<Instant>,
     last_used: Instant,
@@ -145,6 +147,7 @@ impl Connection {
             muted_until: None,
             login_due: None,
             logs_in_again: false,
+            token_due: None,
             stalled_since: None,
             last_used: now,
         }
@@ -629,10 +632,10 @@ impl Connection {
             }
             Step::Done => {
                 // Well before the session ends, as the Java client does.
-                self.login_due = lifetime_ms
-                    .and_then(|ms| u64::try_from(ms).ok())
-                    .filter(|ms| *ms > 0)
-                    .map(|ms| now + Duration::from_millis(ms / 100 * 85));
+                let lifetime_ms = lifetime_ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+                let after = |percent: u64| lifetime_ms.map(|ms| now + Duration::from_millis(ms / 100 * percent));
+                self.login_due = after(85);
+                self.token_due = after(75);
                 self.be_ready(heard);
             }
         }
@@ -644,6 +647,11 @@ impl Connection {
     /// What is due by now: the end of a set-up or of a request that took too long, a login, the end of an idle life.
     pub(super) fn tick(&mut self, settings: &Settings, now: Instant, heard: &mut Vec<Heard>) -> Result<(), Trouble> {
         self.muted_until = self.muted_until.filter(|until| *until > now);
+        if self.token_due.take_if(|due| *due <= now).is_some()
+            && let Some(tokens) = &settings.tokens
+        {
+            tokens.begin();
+        }
         if self.set_up_by.is_some_and(|by| by <= now) {
             let waited = settings.connect_timeout.as_millis();
             return Err(self.trouble(format_args!("the connection was not set up within {waited} ms")));
@@ -706,7 +714,10 @@ impl Connection {
         let idle = self.is_idle().then(|| self.last_used + IDLE);
         let stalled = self.stalled_since.map(|since| since + settings.answer_timeout());
         let login = self.login_due.filter(|_| self.asked.is_empty());
-        [self.set_up_by, answer, next_address, idle, stalled, login, self.muted_until].into_iter().flatten().min()
+        [self.set_up_by, answer, next_address, idle, stalled, login, self.token_due, self.muted_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // ---- troubles ---------------------------------------------------------------------------------------------
