@@ -14,6 +14,7 @@ mod exit;
 mod options;
 mod overflow;
 mod parity;
+mod readers;
 mod records;
 mod restarts;
 mod security;

@@ -11,7 +11,9 @@ use crate::support::kafka::{self, Broker, Version};
 use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
 use crate::support::wait;
-use crate::{Case, awaited, cluster, exit, options, overflow, parity, records, restarts, security, startup, topics};
+use crate::{
+    Case, awaited, cluster, exit, options, overflow, parity, readers, records, restarts, security, startup, topics,
+};
 
 /// Long enough for anything that works, on a machine that does something else beside.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -213,12 +215,15 @@ impl Target {
         ]
     }
 
-    /// The cases beside the Python sink.
+    /// The cases with Python: beside its sink, and read by its clients.
     pub(crate) fn parity_cases(&self) -> Vec<Case> {
         let mut cases: Vec<Case> = Vec::new();
         if self.is_served() {
             cases.push(("the_payload_is_the_python_sinks", parity::same_payload));
             cases.push(("what_differs_from_the_python_sink_is_what_is_documented", parity::documented_differences));
+        }
+        if self.client == Client::Wire {
+            cases.push(("every_client_reads_each_compression", readers::all_read_each_compression));
         }
         if self.client == Client::Async {
             cases.push(("the_payload_is_the_python_sinks_by_its_sync_client", parity::same_payload_from_sync_python));

@@ -12,8 +12,16 @@ use parking_lot::Mutex;
 use super::process::run;
 
 /// The sink and its two Kafka clients, by the names and versions of PyPI. aiokafka asks for Python 3.10.
-/// No codec comes along: neither client compresses unasked.
-const PACKAGES: [&str; 3] = ["jazzmine-logging==0.1.0", "aiokafka==0.14.0", "kafka-python==3.0.12"];
+/// Neither client compresses unasked; the codecs below them are for reading.
+const PACKAGES: [&str; 7] = [
+    "jazzmine-logging==0.1.0",
+    "aiokafka==0.14.0",
+    "kafka-python==3.0.12",
+    "cramjam==2.14.0",
+    "lz4==4.4.5",
+    "python-snappy==0.7.3",
+    "zstandard==0.25.0",
+];
 
 /// Enough for some 10 MB over a slow line.
 const INSTALL: Duration = Duration::from_secs(600);
