@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
-// What only librdkafka's transport uses lies idle in a build without it. The feature is asked for here, besides
+// What only one transport uses lies idle in a build without it. The features are asked for here, besides
 // src/transport/mod.rs, because a lint's level can be set nowhere else for the whole crate.
-#![cfg_attr(not(feature = "async"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(all(feature = "async", feature = "sync")), allow(dead_code, unused_imports))]
 
 mod awaited;
 mod config;
