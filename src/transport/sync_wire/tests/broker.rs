@@ -60,9 +60,7 @@ pub(super) enum Act {
     Error(i16),
     /// Done, and answered with this error all the same.
     DoneBut(i16),
-    /// Done now, answered later. Answers after it wait for it.
-    Later(Duration),
-    /// Done now, answered when [`Cluster::release`] is called.
+    /// Done now, answered when [`Cluster::release`] is called. Answers after it wait for it.
     Held,
     /// Done, and neither it nor anything else on this connection is answered.
     Lost,
@@ -95,8 +93,6 @@ pub(super) struct Request {
     pub(super) version: i16,
     pub(super) at: Instant,
     pub(super) asks: Asks,
-    /// How many requests of its kind came before it, on any connection.
-    pub(super) nth: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -408,9 +404,9 @@ fn listen(shared: &Arc<Shared>, node: i32, listener: TcpListener) {
     }
 }
 
-/// What is written, and when.
+/// What is written.
 struct Answer {
-    at: Option<Instant>,
+    /// Until the cluster releases it.
     held: bool,
     bytes: Vec<u8>,
     /// The connection ends after it.
@@ -435,7 +431,7 @@ fn serve(shared: &Shared, node: i32, connection: usize, mut stream: &TcpStream) 
             state.released
         };
         while let Some(first) = answers.front() {
-            if first.at.is_some_and(|at| Instant::now() < at) || (first.held && !released) {
+            if first.held && !released {
                 break;
             }
             stream.write_all(&first.bytes)?;
@@ -459,20 +455,15 @@ fn serve(shared: &Shared, node: i32, connection: usize, mut stream: &TcpStream) 
             frame.advance(4);
             let (request, header) = read(frame.clone(), node, connection);
             let mut state = shared.state.lock();
-            let request = Request { nth: state.count(request.api), ..request };
             state.requests.push(request.clone());
             let act = if silent { Act::Silent } else { (state.script)(&request) };
-            let mut answer = Answer { at: None, held: false, bytes: Vec::new(), last: false };
+            let mut answer = Answer { held: false, bytes: Vec::new(), last: false };
             match act {
                 Act::Answer => answer.bytes = state.answer(&request, &header, None, 0),
                 Act::Error(error) => answer.bytes = state.answer(&request, &header, Some(error), 0),
                 Act::DoneBut(error) => {
                     state.answer(&request, &header, None, 0);
                     answer.bytes = state.answer(&request, &header, Some(error), 0);
-                }
-                Act::Later(after) => {
-                    answer.at = Some(Instant::now() + after);
-                    answer.bytes = state.answer(&request, &header, None, 0);
                 }
                 Act::Held => {
                     answer.held = true;
@@ -553,7 +544,7 @@ fn read(mut frame: Bytes, node: i32, connection: usize) -> (Request, RequestHead
         }
         _ => Asks::Else,
     };
-    (Request { node, connection, api, version, at: Instant::now(), asks, nth: 0 }, header)
+    (Request { node, connection, api, version, at: Instant::now(), asks }, header)
 }
 
 /// One batch, checksum and all.

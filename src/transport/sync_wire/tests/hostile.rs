@@ -81,7 +81,7 @@ fn answers_with_some_bytes_changed_leave_each_record_one_outcome() {
     for stage in STAGES {
         for seed in 1..4 {
             let cluster = Cluster::new(2, 3);
-            let mut noise = Noise(seed * 0x2545_f491_4f6c_dd1d ^ stage as u64);
+            let mut noise = Noise((seed * 0x2545_f491_4f6c_dd1d) ^ stage as u64);
             first(&cluster, stage, 60, move |_| Act::Mangled(noise.next()));
             let mut bench = Bench::of(&cluster, |config| {
                 config.delivery.batch_bytes = 1;
