@@ -94,6 +94,11 @@ impl Load {
         self.given_up > 0
     }
 
+    /// Whether it is under way under a number that it no longer has.
+    pub(super) fn is_renumbered(&self) -> bool {
+        matches!(self.way, Way::UnderWay { sequence, .. } if sequence != self.sequence)
+    }
+
     /// When the oldest record that has no outcome was logged.
     pub(super) fn oldest(&self) -> Option<Instant> {
         oldest(self.batches.iter())

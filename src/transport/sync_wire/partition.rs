@@ -113,6 +113,8 @@ impl Partition {
             match load.way {
                 Way::Waits => return Some(load),
                 Way::UnderWay { connection: other, .. } if other != connection => return None,
+                // Numbers that have moved up may be those under which others are still on their way.
+                Way::UnderWay { .. } if load.is_renumbered() => return None,
                 Way::UnderWay { .. } => {}
             }
         }
@@ -147,10 +149,12 @@ impl Partition {
     pub(super) fn conclude(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
         let place = self.sent.iter().position(|load| load.id == id)?;
         let load = &mut self.sent[place];
-        let Way::UnderWay { sequence: sent_as, .. } = load.way else { return None };
+        if load.way == Way::Waits {
+            return None;
+        }
+        let is_renumbered = load.is_renumbered();
         load.way = Way::Waits;
         load.maybe_there |= error.leaves_open();
-        let is_renumbered = sent_as != load.sequence;
         let others_wait = self.sent.iter().any(|other| other.id != id && other.way == Way::Waits);
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
