@@ -64,6 +64,11 @@ impl Partition {
         self.producer
     }
 
+    /// Whether its sequence has ended under the session as it is now, whose epoch has to be raised for that.
+    pub(super) fn wants_epoch(&self, producer: Producer) -> bool {
+        self.ended && self.producer == producer
+    }
+
     /// Goes over to the session as it is now, if it can and has to.
     pub(super) fn adopt(&mut self, producer: Producer) {
         if (self.ended && !self.has_under_way()) || (self.sent.is_empty() && self.producer != producer) {
@@ -74,8 +79,8 @@ impl Partition {
     /// Begins the sequence anew, under an id or epoch that is new to this partition.
     fn start_over(&mut self, producer: Producer) {
         self.producer = producer;
-        (self.confirmed, self.ended) = (false, false);
         self.renumber(0, 0);
+        (self.confirmed, self.ended) = (false, false);
     }
 
     /// Whether a load that is new may be sent, where so many may be under way.
@@ -139,6 +144,8 @@ impl Partition {
     pub(super) fn lose(&mut self, lost: usize) {
         for load in &mut self.sent {
             if matches!(load.way, Way::UnderWay { connection, .. } if connection == lost) {
+                // It may still arrive under the number that it had.
+                self.ended |= load.is_renumbered();
                 load.way = Way::Waits;
                 load.maybe_there = true;
             }
@@ -163,6 +170,7 @@ impl Partition {
             self.ended |= is_renumbered;
             return self.sent.remove(place).map(Verdict::Delivered);
         }
+        self.ended |= is_renumbered && error.leaves_open();
         if error.is_about_producer() {
             // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
             if place > 0 || is_renumbered || self.ended {
@@ -183,11 +191,6 @@ impl Partition {
             return Some(Verdict::Again);
         }
         self.take_out(place).map(Verdict::Refused)
-    }
-
-    /// Whether the sequence cannot be gone on with.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// The record that is too large is found by halving, and its neighbours are unharmed.
@@ -232,10 +235,12 @@ impl Partition {
         self.take_out(place)
     }
 
-    /// Gives the loads from `place` on the numbers from `sequence` on.
+    /// Gives the loads from `place` on the numbers from `sequence` on. Where an earlier copy may have, or get, its place
+    /// under another number, the sequence has ended.
     fn renumber(&mut self, place: usize, sequence: i32) {
         self.next_sequence = sequence;
         for load in self.sent.iter_mut().skip(place) {
+            self.ended |= load.maybe_there && load.way == Way::Waits && load.sequence != self.next_sequence;
             load.renumber(self.next_sequence);
             self.next_sequence = sequence_after(self.next_sequence, load.left());
         }
