@@ -166,8 +166,10 @@ impl Partition {
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
             self.confirmed = true;
-            // Under a number that another load has by now: the broker would take that one for a copy of this.
-            self.ended |= is_renumbered;
+            // Under a number that another load has by now: the broker would take that one for a copy of this. Or it went
+            // on from this one without one before it, which cannot come any more.
+            let certainly_missing = |elder: &Load| elder.way == Way::Waits && !elder.maybe_there;
+            self.ended |= is_renumbered || self.sent.iter().take(place).any(certainly_missing);
             return self.sent.remove(place).map(Verdict::Delivered);
         }
         self.ended |= is_renumbered && error.leaves_open();
