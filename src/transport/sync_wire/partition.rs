@@ -253,7 +253,8 @@ impl Partition {
         self.sent.iter_mut().for_each(expire);
         // What is certainly not there goes with its numbers. Where the broker may have it or not, the next number stays:
         // if it is not the one that the broker waits for, it says so. One under way still gets its answer.
-        let waits = |load: &Load| load.way == Way::Waits && !load.maybe_there && load.has_given_up();
+        let is_free = |load: &Load| !load.maybe_there || !load.is_encoded();
+        let waits = |load: &Load| load.way == Way::Waits && is_free(load) && load.has_given_up();
         if let Some(first) = self.sent.iter().position(waits) {
             let sequence = self.sent[first].sequence;
             self.renumber(first, sequence);
