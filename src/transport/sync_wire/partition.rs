@@ -150,10 +150,17 @@ impl Partition {
                 load.maybe_there = true;
             }
         }
+        self.settle();
     }
 
     /// Takes the broker's answer for a load; nothing if it has meanwhile got its outcome.
     pub(super) fn conclude(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
+        let verdict = self.judge(id, error, next_id);
+        self.settle();
+        verdict
+    }
+
+    fn judge(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
         let place = self.sent.iter().position(|load| load.id == id)?;
         let load = &mut self.sent[place];
         if load.way == Way::Waits {
@@ -248,9 +255,14 @@ impl Partition {
         }
     }
 
-    /// Applies `expire` to the loads, and lets go of those that have no record left.
+    /// Applies `expire` to the loads.
     pub(super) fn expire(&mut self, expire: impl FnMut(&mut Load)) {
         self.sent.iter_mut().for_each(expire);
+        self.settle();
+    }
+
+    /// Lets go of loads that wait with no record left, and of the numbers of records that were given up.
+    fn settle(&mut self) {
         // What is certainly not there goes with its numbers. Where the broker may have it or not, the next number stays:
         // if it is not the one that the broker waits for, it says so. One under way still gets its answer.
         let is_free = |load: &Load| !load.maybe_there || !load.is_encoded();
