@@ -636,8 +636,11 @@ impl Engine {
 
     /// Sends what can be sent: what goes again first, then what is new.
     fn send(&mut self, now: Instant) {
-        let Some(producer) = self.session.producer() else { return };
         for place in 0..self.partitions.len() {
+            if self.session.producer().is_some_and(|producer| self.partitions[place].wants_epoch(producer)) {
+                self.session.raise_epoch();
+            }
+            let Some(producer) = self.session.producer() else { return };
             self.partitions[place].adopt(producer);
             self.send_waiting(place, now);
         }
@@ -760,15 +763,11 @@ impl Engine {
             return;
         };
         let partition = &mut self.partitions[place];
-        let had_ended = partition.has_ended();
         let next_load = &mut self.next_load;
         let verdict = partition.conclude(sent.load, error, || {
             *next_load += 1;
             *next_load - 1
         });
-        if partition.has_ended() && !had_ended {
-            self.session.raise_epoch();
-        }
         if !error.is_ok() && error != ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             let said = said_by_broker.map(|words| format!(" ({})", said(words))).unwrap_or_default();
             let words = format!(

@@ -17,8 +17,8 @@ pub(super) struct Load {
     pub(super) id: u64,
     /// The records that have no outcome yet, whole batches of the queue's.
     batches: Vec<Batch>,
-    /// How many records of the batch as it was sent have had their outcome, all of them older: their delivery timeout
-    /// passed.
+    /// How many records of those that have its numbers, or that were sent, have had their outcome, all of them older:
+    /// their delivery timeout passed.
     given_up: usize,
     /// An attempt ended without a word on whether the broker has it.
     pub(super) maybe_there: bool,
@@ -94,6 +94,12 @@ impl Load {
         self.given_up > 0
     }
 
+    /// Whether it is under way under a number that it no longer has, or with records that it will not have again.
+    pub(super) fn is_renumbered(&self) -> bool {
+        let is_less = self.encoded.is_none() && self.given_up > 0;
+        matches!(self.way, Way::UnderWay { sequence, .. } if sequence != self.sequence || is_less)
+    }
+
     /// When the oldest record that has no outcome was logged.
     pub(super) fn oldest(&self) -> Option<Instant> {
         oldest(self.batches.iter())
@@ -122,11 +128,19 @@ impl Load {
         Ok(encoded)
     }
 
-    /// The next attempt is another batch, in another place of the sequence, and of the records that are left.
+    /// The next attempt is another batch, in another place of the sequence, and of the records that are left. One that
+    /// is under way has those that it was sent with.
     pub(super) fn renumber(&mut self, sequence: i32) {
         self.sequence = sequence;
-        self.given_up = 0;
         self.encoded = None;
+        if self.way == Way::Waits {
+            self.given_up = 0;
+        }
+    }
+
+    /// Whether the next attempt is the same batch again.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.encoded.is_some()
     }
 
     /// Two loads of at least one record each; or it comes back if it has only one.
@@ -171,10 +185,7 @@ impl Load {
             }
         }
         self.batches.retain(|batch| !batch.is_empty());
-        let expired = before - self.left();
-        if self.encoded.is_some() {
-            self.given_up += expired;
-        }
+        self.given_up += before - self.left();
     }
 
     /// The load is in the topic, its first record at `base_offset` where the broker says so. Its buffers go to `spares`.

@@ -64,6 +64,11 @@ impl Partition {
         self.producer
     }
 
+    /// Whether its sequence has ended under the session as it is now, whose epoch has to be raised for that.
+    pub(super) fn wants_epoch(&self, producer: Producer) -> bool {
+        self.ended && self.producer == producer
+    }
+
     /// Goes over to the session as it is now, if it can and has to.
     pub(super) fn adopt(&mut self, producer: Producer) {
         if (self.ended && !self.has_under_way()) || (self.sent.is_empty() && self.producer != producer) {
@@ -74,8 +79,8 @@ impl Partition {
     /// Begins the sequence anew, under an id or epoch that is new to this partition.
     fn start_over(&mut self, producer: Producer) {
         self.producer = producer;
-        (self.confirmed, self.ended) = (false, false);
         self.renumber(0, 0);
+        (self.confirmed, self.ended) = (false, false);
     }
 
     /// Whether a load that is new may be sent, where so many may be under way.
@@ -113,6 +118,8 @@ impl Partition {
             match load.way {
                 Way::Waits => return Some(load),
                 Way::UnderWay { connection: other, .. } if other != connection => return None,
+                // Numbers that have moved up may be those under which others are still on their way.
+                Way::UnderWay { .. } if load.is_renumbered() => return None,
                 Way::UnderWay { .. } => {}
             }
         }
@@ -137,28 +144,42 @@ impl Partition {
     pub(super) fn lose(&mut self, lost: usize) {
         for load in &mut self.sent {
             if matches!(load.way, Way::UnderWay { connection, .. } if connection == lost) {
+                // It may still arrive under the number that it had.
+                self.ended |= load.is_renumbered();
                 load.way = Way::Waits;
                 load.maybe_there = true;
             }
         }
+        self.settle();
     }
 
     /// Takes the broker's answer for a load; nothing if it has meanwhile got its outcome.
     pub(super) fn conclude(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
+        let verdict = self.judge(id, error, next_id);
+        self.settle();
+        verdict
+    }
+
+    fn judge(&mut self, id: u64, error: ErrorCode, next_id: impl FnOnce() -> u64) -> Option<Verdict> {
         let place = self.sent.iter().position(|load| load.id == id)?;
         let load = &mut self.sent[place];
-        let Way::UnderWay { sequence: sent_as, .. } = load.way else { return None };
+        if load.way == Way::Waits {
+            return None;
+        }
+        let is_renumbered = load.is_renumbered();
         load.way = Way::Waits;
         load.maybe_there |= error.leaves_open();
-        let is_renumbered = sent_as != load.sequence;
         let others_wait = self.sent.iter().any(|other| other.id != id && other.way == Way::Waits);
         if error.is_ok() || error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             self.pause.reset();
             self.confirmed = true;
-            // Under a number that another load has by now: the broker would take that one for a copy of this.
-            self.ended |= is_renumbered;
+            // Under a number that another load has by now: the broker would take that one for a copy of this. Or it went
+            // on from this one without one before it, which cannot come any more.
+            let certainly_missing = |elder: &Load| elder.way == Way::Waits && !elder.maybe_there;
+            self.ended |= is_renumbered || self.sent.iter().take(place).any(certainly_missing);
             return self.sent.remove(place).map(Verdict::Delivered);
         }
+        self.ended |= is_renumbered && error.leaves_open();
         if error.is_about_producer() {
             // Behind a load that is sent again, or under a number that it no longer has, this was to be expected.
             if place > 0 || is_renumbered || self.ended {
@@ -179,11 +200,6 @@ impl Partition {
             return Some(Verdict::Again);
         }
         self.take_out(place).map(Verdict::Refused)
-    }
-
-    /// Whether the sequence cannot be gone on with.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// The record that is too large is found by halving, and its neighbours are unharmed.
@@ -228,21 +244,29 @@ impl Partition {
         self.take_out(place)
     }
 
-    /// Gives the loads from `place` on the numbers from `sequence` on.
+    /// Gives the loads from `place` on the numbers from `sequence` on. Where an earlier copy may have, or get, its place
+    /// under another number, the sequence has ended.
     fn renumber(&mut self, place: usize, sequence: i32) {
         self.next_sequence = sequence;
         for load in self.sent.iter_mut().skip(place) {
+            self.ended |= load.maybe_there && load.way == Way::Waits && load.sequence != self.next_sequence;
             load.renumber(self.next_sequence);
             self.next_sequence = sequence_after(self.next_sequence, load.left());
         }
     }
 
-    /// Applies `expire` to the loads, and lets go of those that have no record left.
+    /// Applies `expire` to the loads.
     pub(super) fn expire(&mut self, expire: impl FnMut(&mut Load)) {
         self.sent.iter_mut().for_each(expire);
+        self.settle();
+    }
+
+    /// Lets go of loads that wait with no record left, and of the numbers of records that were given up.
+    fn settle(&mut self) {
         // What is certainly not there goes with its numbers. Where the broker may have it or not, the next number stays:
         // if it is not the one that the broker waits for, it says so. One under way still gets its answer.
-        let waits = |load: &Load| load.way == Way::Waits && !load.maybe_there && load.has_given_up();
+        let is_free = |load: &Load| !load.maybe_there || !load.is_encoded();
+        let waits = |load: &Load| load.way == Way::Waits && is_free(load) && load.has_given_up();
         if let Some(first) = self.sent.iter().position(waits) {
             let sequence = self.sent[first].sequence;
             self.renumber(first, sequence);

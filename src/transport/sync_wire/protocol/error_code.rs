@@ -165,11 +165,15 @@ impl ErrorCode {
         )
     }
 
-    /// The batch may be in the topic all the same.
+    /// The batch may be in the topic all the same: the broker waited in vain for its followers, or ceased to lead
+    /// meanwhile.
     pub(in super::super) fn leaves_open(self) -> bool {
         matches!(
             self,
             ErrorCode::REQUEST_TIMED_OUT
+                | ErrorCode::NOT_LEADER_OR_FOLLOWER
+                | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                | ErrorCode::KAFKA_STORAGE_ERROR
                 | ErrorCode::NETWORK_EXCEPTION
                 | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
                 | ErrorCode::UNKNOWN_SERVER_ERROR
