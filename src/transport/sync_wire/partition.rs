@@ -79,6 +79,7 @@ impl Partition {
     /// Begins the sequence anew, under an id or epoch that is new to this partition.
     fn start_over(&mut self, producer: Producer) {
         self.producer = producer;
+        self.sent.iter_mut().for_each(Load::lay_out_anew);
         self.renumber(0, 0);
         (self.confirmed, self.ended) = (false, false);
     }
@@ -206,6 +207,8 @@ impl Partition {
     fn split(&mut self, place: usize, next_id: u64) -> Option<Verdict> {
         let load = self.sent.remove(place)?;
         let sequence = load.sequence;
+        // Its whole may be there, or still arrive, under numbers that would go to others.
+        self.ended |= load.maybe_there;
         match load.halves(next_id) {
             Ok((first, second)) => {
                 self.sent.insert(place, second);
@@ -245,11 +248,12 @@ impl Partition {
     }
 
     /// Gives the loads from `place` on the numbers from `sequence` on. Where an earlier copy may have, or get, its place
-    /// under another number, the sequence has ended.
+    /// under other numbers, the sequence has ended.
     fn renumber(&mut self, place: usize, sequence: i32) {
         self.next_sequence = sequence;
         for load in self.sent.iter_mut().skip(place) {
-            self.ended |= load.maybe_there && load.way == Way::Waits && load.sequence != self.next_sequence;
+            let changes = load.sequence != self.next_sequence || load.has_given_up();
+            self.ended |= changes && load.maybe_there && load.is_encoded();
             load.renumber(self.next_sequence);
             self.next_sequence = sequence_after(self.next_sequence, load.left());
         }
