@@ -175,9 +175,8 @@ impl Partition {
             self.pause.reset();
             self.confirmed = true;
             // Under a number that another load has by now: the broker would take that one for a copy of this. Or it went
-            // on from this one without one before it, which cannot come any more.
-            let certainly_missing = |elder: &Load| elder.way == Way::Waits && !elder.maybe_there;
-            self.ended |= is_renumbered || self.sent.iter().take(place).any(certainly_missing);
+            // on from this one without one before it, which cannot come any more, though it may be on its way again.
+            self.ended |= is_renumbered || self.sent.iter().take(place).any(|elder| !elder.maybe_there);
             return self.sent.remove(place).map(Verdict::Delivered);
         }
         self.ended |= is_renumbered && error.leaves_open();
