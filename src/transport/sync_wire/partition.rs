@@ -286,3 +286,7 @@ impl Partition {
         std::mem::take(&mut self.sent)
     }
 }
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;
