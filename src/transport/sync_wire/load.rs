@@ -128,10 +128,17 @@ impl Load {
         Ok(encoded)
     }
 
-    /// The next attempt is another batch, in another place of the sequence, and of the records that are left. One that
-    /// is under way has those that it was sent with.
+    /// The next attempt is in this place of the sequence, and of the records that are left. One that is under way has
+    /// those that it was sent with.
     pub(super) fn renumber(&mut self, sequence: i32) {
-        self.sequence = sequence;
+        if self.sequence != sequence || self.given_up > 0 {
+            self.sequence = sequence;
+            self.lay_out_anew();
+        }
+    }
+
+    /// The next attempt is another batch.
+    pub(super) fn lay_out_anew(&mut self) {
         self.encoded = None;
         if self.way == Way::Waits {
             self.given_up = 0;

@@ -79,6 +79,7 @@ impl Partition {
     /// Begins the sequence anew, under an id or epoch that is new to this partition.
     fn start_over(&mut self, producer: Producer) {
         self.producer = producer;
+        self.sent.iter_mut().for_each(Load::lay_out_anew);
         self.renumber(0, 0);
         (self.confirmed, self.ended) = (false, false);
     }
@@ -174,9 +175,8 @@ impl Partition {
             self.pause.reset();
             self.confirmed = true;
             // Under a number that another load has by now: the broker would take that one for a copy of this. Or it went
-            // on from this one without one before it, which cannot come any more.
-            let certainly_missing = |elder: &Load| elder.way == Way::Waits && !elder.maybe_there;
-            self.ended |= is_renumbered || self.sent.iter().take(place).any(certainly_missing);
+            // on from this one without one before it, which cannot come any more, though it may be on its way again.
+            self.ended |= is_renumbered || self.sent.iter().take(place).any(|elder| !elder.maybe_there);
             return self.sent.remove(place).map(Verdict::Delivered);
         }
         self.ended |= is_renumbered && error.leaves_open();
@@ -206,6 +206,8 @@ impl Partition {
     fn split(&mut self, place: usize, next_id: u64) -> Option<Verdict> {
         let load = self.sent.remove(place)?;
         let sequence = load.sequence;
+        // Its whole may be there, or still arrive, under numbers that would go to others.
+        self.ended |= load.maybe_there;
         match load.halves(next_id) {
             Ok((first, second)) => {
                 self.sent.insert(place, second);
@@ -245,11 +247,12 @@ impl Partition {
     }
 
     /// Gives the loads from `place` on the numbers from `sequence` on. Where an earlier copy may have, or get, its place
-    /// under another number, the sequence has ended.
+    /// under other numbers, the sequence has ended.
     fn renumber(&mut self, place: usize, sequence: i32) {
         self.next_sequence = sequence;
         for load in self.sent.iter_mut().skip(place) {
-            self.ended |= load.maybe_there && load.way == Way::Waits && load.sequence != self.next_sequence;
+            let changes = load.sequence != self.next_sequence || load.has_given_up();
+            self.ended |= changes && load.maybe_there && load.is_encoded();
             load.renumber(self.next_sequence);
             self.next_sequence = sequence_after(self.next_sequence, load.left());
         }
@@ -283,3 +286,7 @@ impl Partition {
         std::mem::take(&mut self.sent)
     }
 }
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;
