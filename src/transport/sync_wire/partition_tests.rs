@@ -523,6 +523,11 @@ fn numbers_that_moved_up_are_of_no_use_where_an_earlier_attempt_may_still_arrive
         assert!(bench.partition.ended);
         assert_eq!((bench.send(9), bench.partition.producer().epoch), (vec![(ids[1], 0, 2)], 1));
     }
+    // Nobody knows whether it was taken under the number that it had.
+    let (mut bench, ids) = Bench::under_way(&[2, 2]);
+    refused(bench.answer(ids[0], ErrorCode::INVALID_RECORD));
+    assert_again(bench.answer(ids[1], ErrorCode::REQUEST_TIMED_OUT));
+    assert!(bench.partition.ended);
 }
 
 #[test]
