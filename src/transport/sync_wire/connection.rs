@@ -774,3 +774,7 @@ fn is_connected(socket: &TcpStream) -> io::Result<bool> {
 
 /// From this version on a client tells its name.
 const API_VERSIONS_WITH_NAME: i16 = 3;
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 //! ask for what is not known, send what can be sent, tell of outcomes, sleep.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -522,9 +522,9 @@ impl Engine {
         if brokers.is_empty() {
             return;
         }
-        let gone = |id: &i32| !brokers.iter().any(|broker| broker.id == *id);
+        let there: HashSet<i32> = brokers.iter().map(|broker| broker.id).collect();
         // What is under way there may still be answered; nothing new goes there.
-        self.nodes.retain(|id, _| !gone(id));
+        self.nodes.retain(|id, _| there.contains(id));
         for broker in brokers {
             let address = Address { host: broker.host.clone(), port: broker.port };
             match self.nodes.get_mut(&broker.id) {

@@ -257,6 +257,11 @@ impl Cluster {
         self.change(|state| state.nodes.get_mut(&node).unwrap().told = told);
     }
 
+    /// Metadata tell of another address for this broker.
+    pub(super) fn advertise(&self, node: i32, address: SocketAddr) {
+        self.change(|state| state.nodes.get_mut(&node).unwrap().address = address);
+    }
+
     /// Another broker leads the partition.
     pub(super) fn lead(&self, partition: i32, leader: i32) {
         self.change(|state| {

@@ -41,6 +41,7 @@ fn an_old_broker_gets_its_records_from_the_kafka_crate() {
     bench.client.check(LONG).unwrap();
     assert!(bench.health.read().client.starts_with("kafka "), "{:?}", bench.health.read());
     let mut more = batch(10..15, false);
+    bench.client.submit(&mut more);
     let deadline = Instant::now() + LONG;
     bench.wait_by(deadline, |bench| {
         // There may be no room before the others have been handed over.

@@ -165,3 +165,22 @@ fn an_answer_to_no_question_is_none() {
     bench.wait(3);
     assert_eq!(cluster.values(0), ["first", "second", "third"]);
 }
+
+#[test]
+fn more_partitions_than_any_topic_has_take_no_minutes() {
+    let cluster = Cluster::new(1, 1);
+    let mut bench = bench(&cluster);
+    bench.submit(["first"]);
+    bench.wait(1);
+    cluster.change(|state| state.add_partitions(50_000));
+    let begun = Instant::now();
+    for _ in 0..2 {
+        cluster.close_connections(1);
+        let metadata = cluster.count(ApiKey::Metadata);
+        cluster.wait_count(ApiKey::Metadata, metadata + 1);
+        let settled = bench.settled();
+        bench.submit(["more"]);
+        bench.wait(settled + 1);
+    }
+    assert!(begun.elapsed() < 8_000 * MS, "{:?}", begun.elapsed());
+}

@@ -155,3 +155,32 @@ fn sorted(mut values: Vec<String>) -> Vec<String> {
     values.sort_by_key(|value| value.parse::<usize>().unwrap_or(usize::MAX));
     values
 }
+
+#[test]
+fn the_end_of_the_producers_thread_is_seen_as_soon_as_the_worker_is_called() {
+    let config = Config::new("127.0.0.1:1", TOPIC);
+    let health = Arc::new(Health::new(Transport::Sync, super::name()));
+    let call: Call = Arc::new(|| {});
+    let mut client = WireClient::new(&config, &health, &call).unwrap();
+    client.stop();
+    // It has called, and is on its way out: what it still does there takes its time.
+    let shared = Arc::clone(&client.shared);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    client.thread = Some(std::thread::spawn(move || {
+        let _late = Late;
+        let called: Call = Arc::new(move || sender.send(()).unwrap());
+        let _ended = super::Ended(shared, called);
+        std::panic::resume_unwind(Box::new("as scripted"));
+    }));
+    receiver.recv_timeout(LONG).unwrap();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.poll(&mut Vec::new()))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"as scripted"));
+}
+
+struct Late;
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        a_while();
+    }
+}

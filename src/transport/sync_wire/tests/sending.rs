@@ -5,6 +5,7 @@ use kafka_protocol::messages::ApiKey;
 use super::broker::{Act, Asks, versions};
 use super::*;
 use crate::config::Acks;
+use crate::route::Route;
 
 #[test]
 fn records_arrive_in_order_and_are_numbered_one_after_the_other() {
@@ -100,22 +101,45 @@ fn five_requests_are_under_way_at_most_and_their_answers_make_room() {
 }
 
 #[test]
+fn a_broker_that_remembers_one_batch_has_one_under_way_for_a_partition() {
+    for (last, most) in [(3, 1), (5, 5)] {
+        let cluster = Cluster::new(1, 1);
+        cluster.change(|state| state.versions.extend(versions(&[(ApiKey::Produce, 0, last)])));
+        let mut bench = Bench::of(&cluster, |config| config.delivery.batch_bytes = 1);
+        bench.submit(["first"]);
+        bench.wait(1);
+        cluster.script(|request| if request.api == ApiKey::Produce { Act::Held } else { Act::Answer });
+        bench.submit(0..10);
+        cluster.wait_count(ApiKey::Produce, 1 + most);
+        a_while();
+        assert_eq!(cluster.count(ApiKey::Produce), 1 + most, "Produce up to {last}");
+        cluster.release();
+        bench.wait(11);
+        assert_eq!(cluster.values(0)[1..], numbers(0..10));
+    }
+}
+
+#[test]
 fn without_numbers_one_request_is_under_way_for_a_partition() {
     let cluster = Cluster::new(1, 2);
     let mut bench = Bench::of(&cluster, |config| {
         config.delivery.acks = Acks::Leader;
         config.delivery.batch_bytes = 1;
     });
+    // Both partitions have taken some by then.
+    bench.submit(0..6);
+    bench.wait(6);
+    let before = cluster.count(ApiKey::Produce);
     cluster.script(|request| if request.api == ApiKey::Produce { Act::Held } else { Act::Answer });
-    bench.submit(0..8);
-    cluster.wait_count(ApiKey::Produce, 2);
+    bench.submit(6..14);
+    cluster.wait_count(ApiKey::Produce, before + 2);
     a_while();
-    let mut partitions: Vec<i32> = cluster.batches().iter().map(|(partition, _)| *partition).collect();
+    let mut partitions: Vec<i32> = cluster.batches()[before..].iter().map(|(partition, _)| *partition).collect();
     partitions.sort_unstable();
     assert_eq!(partitions, [0, 1], "one for each");
     cluster.release();
-    bench.wait(8);
-    assert_eq!(sorted(cluster.all_values()), numbers(0..8));
+    bench.wait(14);
+    assert_eq!(sorted(cluster.all_values()), numbers(0..14));
     assert!(cluster.batches().iter().all(|(_, batch)| batch.producer == (-1, -1) && batch.base_sequence == -1));
     assert_eq!(cluster.count(ApiKey::InitProducerId), 0);
 }
@@ -215,6 +239,22 @@ fn all_leaders_have_their_share_and_each_has_one_connection() {
 }
 
 #[test]
+fn a_key_decides_on_the_partition_and_keeps_the_order() {
+    let cluster = Cluster::new(2, 5);
+    let route = Route { key: Some(b"21".as_slice().into()), ..Route::new(TOPIC) };
+    let create = |config: &Config, health: &Arc<Health>, call: &Call| -> Box<dyn Client> {
+        Box::new(WireClient::on(&route, config, health, call).unwrap())
+    };
+    let change = |config: &mut Config| config.delivery.batch_bytes = 1;
+    let mut bench = Bench::with(&cluster.address(1), change, create);
+    bench.submit(0..30);
+    bench.wait(30);
+    let place = crate::transport::sync_wire::murmur2::partition(b"21", 5) as i32;
+    assert_eq!(cluster.values(place), numbers(0..30));
+    assert_eq!(cluster.all_values().len(), 30);
+}
+
+#[test]
 fn a_name_with_addresses_where_nobody_listens_is_connected_to_by_the_next_one() {
     // `localhost` is ::1 too on most machines, where this broker does not listen.
     let cluster = Cluster::new(1, 1);
@@ -252,9 +292,13 @@ fn what_waits_takes_room_until_a_broker_takes_it() {
     }
     // Four full loads.
     assert_eq!(records, 12);
+    // What is under way makes room, before it has an outcome.
+    cluster.script(|request| if request.api == ApiKey::Produce { Act::Held } else { Act::Answer });
     cluster.up(1);
     let deadline = Instant::now() + LONG;
     bench.wait_by(deadline, |bench| bench.client.has_room());
+    assert!(bench.outcomes.is_empty());
+    cluster.release();
     bench.wait(records);
     assert_eq!(cluster.values(0).len(), records);
     assert!(bench.client.has_room());
