@@ -55,7 +55,7 @@ fn auto_is_async_where_compiled_else_sync_and_neither_is_an_error_that_names_bot
         Ok(status) if ASYNC => {
             assert!(status.transport == Transport::Async && status.client.starts_with("librdkafka "))
         }
-        Ok(status) => assert!(SYNC && status.transport == Transport::Sync && status.client.starts_with("kafka ")),
+        Ok(status) => assert!(SYNC && status.transport == Transport::Sync && status.client.starts_with("wire ")),
         Err(error) => {
             let text = error.to_string();
             assert!(!ASYNC && !SYNC && text.contains("`async`") && text.contains("`sync`"), "{text}");
