@@ -6,9 +6,26 @@ use std::time::{Duration, Instant};
 
 use super::sync_wire::WireClient;
 use super::{Batch, Call, Client, Outcome, sync_kafka, sync_wire};
-use crate::config::{Config, SyncProducer};
-use crate::error::{LoggerError, StartupError, StartupErrorKind};
+use crate::config::{Config, DeliverySettings, SyncProducer};
+use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
 use crate::status::Health;
+
+/// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a payload
+/// must stay under that.
+pub(super) const LARGEST_PAYLOAD: usize = 64 * 1024 * 1024;
+
+/// What neither producer can honour.
+pub(super) fn check(delivery: &DeliverySettings) -> Result<(), LoggerConfigError> {
+    if !delivery.client_options.0.is_empty() {
+        let problem = "sets properties of librdkafka, and `sync` is another client: use `async`";
+        return Err(LoggerConfigError::new("client_option", problem));
+    }
+    if delivery.batch_bytes > LARGEST_PAYLOAD {
+        let problem = format!("must be from 1 to {LARGEST_PAYLOAD} with `sync`");
+        return Err(LoggerConfigError::new("batch_bytes", problem));
+    }
+    Ok(())
+}
 
 /// The name of the producer that is begun with.
 pub(super) fn name(config: &Config) -> String {

@@ -18,6 +18,7 @@ use self::caller::{Answer, Caller, Job};
 use self::load::{Filling, Load};
 use self::problem::Problem;
 use super::pause::Pause;
+use super::sync::LARGEST_PAYLOAD;
 use super::{Batch, Call, Client, Failure, Outcome};
 use crate::config::Config;
 use crate::deadline;
@@ -26,10 +27,6 @@ use crate::status::Health;
 
 /// Full loads that wait here while one is under way; more wait in the queue.
 const MOST_READY: usize = 4;
-
-/// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a payload
-/// must stay under that.
-const LARGEST_PAYLOAD: usize = 64 * 1024 * 1024;
 
 /// How long the worker may sleep when only a call can bring news.
 const LONG: Duration = Duration::from_secs(60);

@@ -2,11 +2,11 @@
 
 use kafka::client::{Compression as KafkaCompression, RequiredAcks};
 
-use super::LARGEST_PAYLOAD;
 use super::caller::Target;
 use crate::config::{Acks, Compression, Config};
 use crate::error::LoggerConfigError;
 use crate::route::Route;
+use crate::transport::sync;
 
 pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
     let delivery = &config.delivery;
@@ -24,12 +24,7 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
             "is not in the `kafka` crate: set it to false, or use SyncProducer::Wire or `async`",
         );
     }
-    if !delivery.client_options.0.is_empty() {
-        return refuse("client_option", "sets properties of librdkafka, and `sync` is another client: use `async`");
-    }
-    if delivery.batch_bytes > LARGEST_PAYLOAD {
-        return refuse("batch_bytes", &format!("must be from 1 to {LARGEST_PAYLOAD} with `sync`"));
-    }
+    sync::check(delivery)?;
     let compression = match delivery.compression {
         None | Some(Compression::None) => KafkaCompression::NONE,
         Some(Compression::Gzip) => KafkaCompression::GZIP,
@@ -60,6 +55,7 @@ pub(super) fn target(config: &Config) -> Result<Target, LoggerConfigError> {
 mod tests {
     use super::*;
     use crate::config::{Sasl, Tls};
+    use crate::transport::sync::LARGEST_PAYLOAD;
 
     #[test]
     fn what_it_cannot_honour_is_refused_and_defaults_bend() {

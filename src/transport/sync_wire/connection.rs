@@ -298,8 +298,7 @@ impl Connection {
     /// Whether the broker speaks what we do, for what we are going to ask.
     fn check_versions(&self, settings: &Settings) -> Result<(), Trouble> {
         let unsupported = |words: String| Trouble::of_kind(StartupErrorKind::UnsupportedBroker, words);
-        let has = |api: Api| self.versions.best(api).is_some();
-        if let Some(api) = [Api::Produce, Api::Metadata].into_iter().find(|api| !has(*api)) {
+        if let Some(api) = [Api::Produce, Api::Metadata].into_iter().find(|api| !self.has(*api)) {
             let last = self.versions.range_of(api.key()).map(|range| range.max);
             return Err(match last {
                 Some(last) if last < *api.versions().start() => Trouble {
@@ -316,11 +315,11 @@ impl Connection {
                 )),
             });
         }
-        if settings.idempotence == Idempotence::Demanded && !has(Api::InitProducerId) {
+        if settings.idempotence == Idempotence::Demanded && !self.has(Api::InitProducerId) {
             let words = format!("{}: this broker gives no producer ids: set idempotence to false", self.address);
             return Err(unsupported(words));
         }
-        if settings.sasl.is_some() && !(has(Api::SaslHandshake) && has(Api::SaslAuthenticate)) {
+        if settings.sasl.is_some() && !(self.has(Api::SaslHandshake) && self.has(Api::SaslAuthenticate)) {
             let words = format!("{}: this broker has not the SASL requests of Kafka 1.0 and newer", self.address);
             return Err(unsupported(words));
         }
@@ -370,9 +369,7 @@ impl Connection {
             &[(sent.partition, batch)],
         );
         if settings.acks == 0 {
-            self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
-            self.last_used = now;
-            self.outgoing.extend(frame.into_iter().map(Piece::Bytes));
+            self.put(frame, now);
             self.outgoing.push_back(Piece::Written(sent));
         } else {
             self.ask(What::Produce(sent), version, frame, now);
@@ -381,6 +378,11 @@ impl Connection {
 
     fn ask(&mut self, what: What, version: i16, frame: Vec<Bytes>, now: Instant) {
         self.asked.push_back(Asked { correlation_id: self.next_correlation_id, version, at: now, what });
+        self.put(frame, now);
+    }
+
+    /// Has a request written, which took the next correlation id.
+    fn put(&mut self, frame: Vec<Bytes>, now: Instant) {
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
         self.last_used = now;
         self.outgoing.extend(frame.into_iter().map(Piece::Bytes));

@@ -21,13 +21,14 @@ use super::partition::{Partition, Verdict};
 use super::protocol::{self, Api, ErrorCode};
 use super::records::Encoder;
 use super::session::Session;
-use super::settings::{Idempotence, LARGEST_PAYLOAD, Settings};
+use super::settings::{Idempotence, Settings};
 use super::trouble::{Trouble, said};
 use super::{Shared, Standing};
 use crate::error::StartupErrorKind;
 use crate::queue::Batch;
 use crate::status::Health;
 use crate::transport::pause::{Pause, chance};
+use crate::transport::sync::LARGEST_PAYLOAD;
 use crate::transport::{Call, Failure, Outcome};
 
 /// Under which the poll reports that somebody woke the thread; connections have the numbers after it.

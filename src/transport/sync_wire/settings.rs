@@ -5,13 +5,10 @@ use std::time::Duration;
 use super::address::Address;
 use super::tls::Connector;
 use crate::config::{Acks, Compression, Config, Sasl};
-use crate::error::{LoggerConfigError, LoggerError};
+use crate::error::LoggerError;
 use crate::route::Route;
+use crate::transport::sync;
 use crate::transport::tokens::Tokens;
-
-/// A broker hangs up on a request over its `socket.request.max.bytes`, 100 MiB by default, with no word on why: a
-/// payload must stay under that.
-pub(super) const LARGEST_PAYLOAD: usize = 64 * 1024 * 1024;
 
 pub(super) struct Settings {
     pub(super) servers: Vec<Address>,
@@ -46,13 +43,7 @@ pub(super) enum Idempotence {
 impl Settings {
     pub(super) fn new(config: &Config, route: &Route) -> Result<Settings, LoggerError> {
         let delivery = &config.delivery;
-        let refuse = |option, problem: &str| Err(LoggerConfigError::new(option, problem).into());
-        if !delivery.client_options.0.is_empty() {
-            return refuse("client_option", "sets properties of librdkafka, and `sync` is another client: use `async`");
-        }
-        if delivery.batch_bytes > LARGEST_PAYLOAD {
-            return refuse("batch_bytes", &format!("must be from 1 to {LARGEST_PAYLOAD} with `sync`"));
-        }
+        sync::check(delivery)?;
         let compression = delivery.compression.unwrap_or(Compression::Lz4);
         let idempotence = match delivery.idempotence {
             Some(true) => Idempotence::Demanded,
@@ -86,5 +77,35 @@ impl Settings {
     /// and the way there and back comes on top.
     pub(super) fn answer_timeout(&self) -> Duration {
         self.request_timeout + self.connect_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(config: &Config) -> Result<Settings, LoggerError> {
+        config.validate().unwrap();
+        Settings::new(config, &Route::new("t"))
+    }
+
+    #[test]
+    fn what_it_cannot_honour_is_refused_by_name() {
+        for (config, option) in [
+            (Config::default().client_option("debug", "hunter2"), "client_option"),
+            (Config::default().batch_bytes(sync::LARGEST_PAYLOAD + 1), "batch_bytes"),
+        ] {
+            let Err(LoggerError::Config(error)) = settings(&config) else { panic!("{option} is taken") };
+            assert!(error.option() == option && !error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn defaults_bend_and_what_was_asked_for_stays() {
+        let idempotence = |config: Config| settings(&config).unwrap().idempotence;
+        assert_eq!(idempotence(Config::default()), Idempotence::Preferred);
+        assert_eq!(idempotence(Config::default().acks(Acks::Leader)), Idempotence::Off);
+        assert_eq!(idempotence(Config::default().idempotence(true)), Idempotence::Demanded);
+        assert_eq!(settings(&Config::default()).unwrap().compression, Compression::Lz4);
     }
 }
