@@ -4,6 +4,7 @@
 #![cfg_attr(not(all(feature = "async", feature = "sync")), allow(dead_code, unused_imports))]
 
 mod awaited;
+mod clock;
 mod config;
 mod deadline;
 mod delivery;

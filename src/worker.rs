@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadline;
 use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
-use crate::queue::{Batch, Generation, Order, Part, Queue, Settled};
+use crate::queue::{Batch, Generation, Order, Part, Queue, Room, Settled};
 use crate::recursion;
 use crate::status::Health;
 use crate::transport::{Client, Factory, Outcome};
@@ -20,7 +20,12 @@ use crate::transport::{Client, Factory, Outcome};
 /// The first and the longest pause before a client that panicked is replaced.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each.
+const LONGEST_REST: Duration = Duration::from_millis(1);
+
 pub(crate) struct Worker {
+    /// How long a client waits for more records to send along.
+    pub(crate) linger: Duration,
     pub(crate) queue: Arc<Queue>,
     pub(crate) losses: Arc<Losses>,
     pub(crate) health: Arc<Health>,
@@ -81,6 +86,7 @@ struct Shift<'a> {
 impl Shift<'_> {
     fn work(&mut self) {
         let mut pause = REPLACE_AFTER.0;
+        let rest = LONGEST_REST.min(self.worker.linger / 2);
         let mut outcomes = Vec::new();
         loop {
             let stop_by = match self.worker.queue.order() {
@@ -89,37 +95,44 @@ impl Shift<'_> {
                 Order::StopBy(deadline) => Some(deadline),
             };
             let Some(client) = &mut self.client else {
-                self.wait(stop_by, pause, false);
+                self.wait(stop_by, pause, Room::None);
                 pause = (pause * 2).min(REPLACE_AFTER.1);
                 self.replace_client();
                 continue;
             };
 
             let turn = catch_unwind(AssertUnwindSafe(|| {
-                hand_over(&self.worker.queue, client.as_mut(), &mut self.batch, &mut self.in_flight);
+                let took = hand_over(&self.worker.queue, client.as_mut(), &mut self.batch, &mut self.in_flight);
                 client.poll(&mut outcomes);
+                took
             }));
             let delivered = self.settle(&mut outcomes);
             match (turn, &self.client) {
-                (Ok(()), Some(client)) => {
+                (Ok(took), Some(client)) => {
                     if delivered {
                         pause = REPLACE_AFTER.0;
                     }
                     // Asked now: the outcomes have made room.
                     let has_room = has_room(&self.worker.queue, client.as_ref(), &self.in_flight);
                     if self.batch.is_none() || !has_room {
-                        self.wait(stop_by, client.patience(), has_room);
+                        let room = match (has_room, took && !rest.is_zero()) {
+                            (false, _) => Room::None,
+                            (true, false) => Room::Now,
+                            // Where there were records, there will be more.
+                            (true, true) => Room::After(Instant::now() + rest),
+                        };
+                        self.wait(stop_by, client.patience(), room);
                     }
                 }
-                (Ok(()), None) => {}
+                (Ok(_), None) => {}
                 (Err(panic), _) => self.bury_client(&*panic),
             }
         }
     }
 
-    fn wait(&self, stop_by: Option<Instant>, patience: Duration, has_room: bool) {
+    fn wait(&self, stop_by: Option<Instant>, patience: Duration, room: Room) {
         let wake = deadline::after(patience);
-        self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), has_room);
+        self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), room);
     }
 
     /// Counts the outcomes, gives their room back and tells who wants to hear; whether anything was delivered.
@@ -197,13 +210,14 @@ impl Shift<'_> {
     }
 }
 
-/// Hands over what waits, as far as the client has room.
-fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>, in_flight: &mut InFlight) {
+/// Hands over what waits, as far as the client has room; whether there was anything.
+fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>, in_flight: &mut InFlight) -> bool {
+    let mut took = false;
     while has_room(queue, client, in_flight) {
         let Some(batch) = current.as_mut() else {
             *current = queue.take();
             if current.is_none() {
-                return;
+                return took;
             }
             continue;
         };
@@ -211,14 +225,16 @@ fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>
         let counted = Counted { before, batch, in_flight };
         client.submit(counted.batch);
         drop(counted);
+        took = true;
         if batch.is_empty() {
             if let Some(batch) = current.take() {
                 queue.recycle(batch);
             }
         } else {
-            return;
+            return took;
         }
     }
+    took
 }
 
 /// Whether another batch may go to the client, by its own word and by the queue's.

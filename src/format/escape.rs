@@ -8,28 +8,58 @@ use serde_json::ser::Formatter;
 
 use super::output::Output;
 
-/// Appends `text` as a JSON string with its quotes.
-pub(super) fn string(text: &str, out: &mut Output<'_>) {
-    out.push(b"\"");
-    contents(text, out);
-    out.push(b"\"");
-}
-
 /// Appends what `text` displays as a JSON string.
 ///
 /// A `Display` that returns an error ends its own text there, and nothing else.
 pub(super) fn display(text: fmt::Arguments<'_>, out: &mut Output<'_>) {
     out.push(b"\"");
-    let _ = Escaped(out).write_fmt(text);
+    display_contents(text, out);
     out.push(b"\"");
 }
 
 /// Appends the inside of a JSON string.
+pub(super) fn display_contents(text: fmt::Arguments<'_>, out: &mut Output<'_>) {
+    match text.as_str() {
+        Some(text) => contents(text, out),
+        // What fails ends there.
+        None => Escaped(out).write_fmt(text).unwrap_or_default(),
+    }
+}
+
+/// Appends the inside of a JSON string.
 pub(super) fn contents(text: &str, out: &mut Output<'_>) {
-    if out.fits(text.len()) {
+    if is_plain(text.as_bytes()) {
+        out.push(text.as_bytes());
+    } else if out.fits(text.len()) {
         // It fails where the escaped form does not fit, which `out` remembers.
         let _ = serde_json::Serializer::with_formatter(out, NoQuotes).serialize_str(text);
     }
+}
+
+/// Whether no byte needs an escape, which is so for most texts: eight bytes at a time, the last eight maybe twice.
+fn is_plain(text: &[u8]) -> bool {
+    let is_plain_half = |four: &[u8; 4]| is_plain_word(u64::from(u32::from_ne_bytes(*four)) | SPACES_ABOVE);
+    match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(last), ..) => {
+            let mut words = text.chunks_exact(8).filter_map(|word| word.try_into().ok());
+            words.all(|word| is_plain_word(u64::from_ne_bytes(word))) && is_plain_word(u64::from_ne_bytes(*last))
+        }
+        (None, Some(first), Some(last)) => is_plain_half(first) && is_plain_half(last),
+        _ => text.iter().all(|byte| *byte >= b' ' && !matches!(byte, b'"' | b'\\')),
+    }
+}
+
+/// Beside four bytes in the lower half of a word.
+const SPACES_ABOVE: u64 = 0x2020_2020_0000_0000;
+
+/// Whether none of eight bytes is a control character, a quote or a backslash.
+fn is_plain_word(word: u64) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const TOP: u64 = EACH << 7;
+    // The top bit of a byte that is below the limit (or, past such a one, may be: that costs a second look, no more).
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word & TOP;
+    let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    below(word, b' ') | is(b'"') | is(b'\\') == 0
 }
 
 /// The same, with every character escaped that ends a line or drives a terminal, beyond what JSON asks for.
@@ -111,6 +141,22 @@ mod tests {
         let mut bounded = Output::new(&mut out, 60);
         display(format_args!("{}{}", "x".repeat(50), "y".repeat(1 << 20)), &mut bounded);
         assert!(bounded.is_over() && out.capacity() < 1 << 16, "{} bytes", out.capacity());
+    }
+
+    #[test]
+    fn a_byte_that_needs_an_escape_is_seen_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let is_special = byte < b' ' || byte == b'"' || byte == b'\\';
+            for length in 1..40 {
+                for place in 0..length {
+                    for other in [b' ', b'~', 0x80, 0xff] {
+                        let mut text = vec![other; length];
+                        text[place] = byte;
+                        assert_eq!(is_plain(&text), !is_special, "{byte} at {place} of {length} among {other}");
+                    }
+                }
+            }
+        }
     }
 
     proptest! {

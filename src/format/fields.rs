@@ -6,12 +6,15 @@ use serde::Serialize as _;
 use super::escape;
 use super::nested::{Depth, Limited};
 use super::output::Output;
+use super::plain::Plain;
 
 /// Pairs of one record beyond this are left out and counted.
 pub(super) const MOST_PAIRS: usize = 1_024;
 
-/// The names that the payload itself uses.
-const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "target"];
+/// Whether it is a name that the payload itself uses.
+fn is_reserved(key: &str) -> bool {
+    matches!(key, "timestamp" | "level" | "logger" | "message" | "target")
+}
 
 /// How pairs are set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Pairs<'_, '_> {
         if quoted {
             self.out.push(b"\"");
         }
-        if RESERVED.contains(&key) {
+        if is_reserved(key) {
             self.out.push(b"fields.");
         }
         match self.style {
@@ -81,7 +84,8 @@ impl Pairs<'_, '_> {
 
         let first = &self.first_keys[..self.taken.min(INLINE)];
         let written = self.out.written(from, to);
-        if first.iter().chain(&self.more_keys).any(|&(from, to)| self.out.written(from, to) == written) {
+        let is_same = |&(from, to): &(usize, usize)| self.out.written(from, to) == written;
+        if first.iter().any(is_same) || self.more_keys.iter().any(is_same) {
             self.out.truncate(before);
             return false;
         }
@@ -97,9 +101,11 @@ impl Pairs<'_, '_> {
 
 /// Appends a value as JSON, typed as it was captured. What is not finite is null, as serde_json has it.
 ///
-/// Straight through serde: `Value::visit` would walk into a structured value, without a bound, to look for a plain
-/// one inside.
+/// Through serde: `Value::visit` would walk into a structured value, without a bound, to look for a plain one inside.
 fn write_value(value: &Value<'_>, style: Style, out: &mut Output<'_>) {
+    if value.serialize(Plain { style, out }).is_ok() {
+        return;
+    }
     let start = out.len();
     let value = Limited(value, Depth::top(out.room()));
     let written = match style {

@@ -1,28 +1,36 @@
 //! The default payload, which is the Python sink's.
 
-use std::io::Write as _;
-
 use super::output::Output;
-use super::{Entry, escape, fields};
+use super::{Entry, EventTime, escape, fields};
 
 /// Writes the JSON object of `entry`, and counts the fields left out.
 pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
-    // By integer arithmetic: a double loses the last digits of this century's microseconds.
-    let time = entry.time;
-    let _ = write!(out, "{{\"timestamp\":{}.{:06}", time.seconds(), time.subsec_micros());
+    out.push(b"{\"timestamp\":");
+    timestamp(entry.time, out);
     out.push(b",\"level\":\"");
     out.push(entry.severity.as_str().as_bytes());
-    out.push(b"\",\"logger\":");
-    escape::string(entry.logger(), out);
+    out.push(b"\",\"logger\":\"");
+    escape::contents(entry.logger(), out);
     if let (Some(_), Some(target)) = (entry.logger_name, entry.target) {
-        out.push(b",\"target\":");
-        escape::string(target, out);
+        out.push(b"\",\"target\":\"");
+        escape::contents(target, out);
     }
-    out.push(b",\"message\":");
-    escape::display(entry.message, out);
+    out.push(b"\",\"message\":\"");
+    escape::display_contents(entry.message, out);
+    out.push(b"\"");
     let left_out = fields::write(entry.fields, fields::Style::Members, out);
     out.push(b"}");
     left_out
+}
+
+/// Seconds, with all six decimals of the microseconds: a double would lose the last of them in this century.
+fn timestamp(time: EventTime, out: &mut Output<'_>) {
+    out.push(itoa::Buffer::new().format(time.seconds()).as_bytes());
+    // The leading 1 keeps the zeros after it.
+    let mut digits = itoa::Buffer::new();
+    let micros = digits.format(1_000_000 + time.subsec_micros());
+    out.push(b".");
+    out.push(&micros.as_bytes()[1..]);
 }
 
 #[cfg(test)]

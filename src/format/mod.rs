@@ -9,10 +9,11 @@ mod fields;
 mod json;
 mod nested;
 mod output;
+mod plain;
 mod text;
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::kv::Source;
 
@@ -84,6 +85,11 @@ impl EventTime {
         (self.micros / 1_000) as i64
     }
 
+    /// What has passed since an earlier time; none if that was later.
+    pub(crate) fn since(self, earlier: EventTime) -> Option<Duration> {
+        self.micros.checked_sub(earlier.micros).map(Duration::from_micros)
+    }
+
     fn seconds(self) -> u64 {
         self.micros / 1_000_000
     }
@@ -97,14 +103,14 @@ impl From<SystemTime> for EventTime {
     /// A clock set before 1970 counts as 1970: Kafka's timestamps cannot say less.
     fn from(time: SystemTime) -> EventTime {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        EventTime { micros: u64::try_from(since.as_micros()).unwrap_or(u64::MAX) }
+        // `as_micros` would divide 128 bits.
+        let micros = since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into());
+        EventTime { micros }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -19,6 +19,7 @@ impl<'a> Output<'a> {
         self.over
     }
 
+    #[inline]
     pub(super) fn push(&mut self, piece: &[u8]) {
         if self.fits(piece.len()) {
             self.bytes.extend_from_slice(piece);
@@ -26,6 +27,7 @@ impl<'a> Output<'a> {
     }
 
     /// Whether so many bytes fit in. Asked before work is done on a large piece: its escaped form is no shorter.
+    #[inline]
     pub(super) fn fits(&mut self, length: usize) -> bool {
         self.over |= length > self.room();
         !self.over

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use log::kv::Source;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::clock;
 use crate::config::{Config, Startup};
 use crate::deadline;
 use crate::delivery::{
@@ -16,7 +17,7 @@ use crate::delivery::{
     Tracked,
 };
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
-use crate::format::{Entry, EventTime, Format, Formatted, with_buffer};
+use crate::format::{Entry, Format, Formatted, with_buffer};
 use crate::queue::{Batch, Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
@@ -91,6 +92,7 @@ impl KafkaLogger {
         let callback = config.on_delivery_error.clone().map(|callback| callback.0);
         let losses = Losses::new(&config.topic, callback, Arc::clone(&counters)).map_err(no_thread)?;
         let losses = Arc::new(losses);
+        let linger = config.delivery.linger();
         let factory = choice.factory(config, Arc::clone(&health), call);
 
         // Clients log while they are set up: on this thread, which is ours for that time.
@@ -101,8 +103,10 @@ impl KafkaLogger {
         }
         drop(ours);
 
-        let worker =
-            Worker { queue: Arc::clone(&queue), losses: Arc::clone(&losses), health: Arc::clone(&health), factory };
+        let worker = {
+            let (queue, losses, health) = (Arc::clone(&queue), Arc::clone(&losses), Arc::clone(&health));
+            Worker { linger, queue, losses, health, factory }
+        };
         let run = move || worker.run(client);
         thread::Builder::new().name("kafka_log".into()).spawn(run).map_err(no_thread)?;
         // Only now: dropping a pipeline waits for its worker.
@@ -316,8 +320,7 @@ impl Pipeline {
         tracked: Option<Arc<Tracked>>,
     ) {
         let counters = &*self.counters;
-        let called = Instant::now();
-        let time = EventTime::now();
+        let (time, called) = clock::now();
         let meta = Meta { severity, timestamp_ms: time.millis(), called, tracked };
         if recursion::on_our_thread() {
             counters.submitted();
@@ -346,8 +349,8 @@ impl Pipeline {
 
     /// Takes a payload as it is.
     fn take_payload(&self, payload: &[u8]) {
-        let timestamp_ms = EventTime::now().millis();
-        let meta = Meta { severity: Severity::Info, timestamp_ms, called: Instant::now(), tracked: None };
+        let (time, called) = clock::now();
+        let meta = Meta { severity: Severity::Info, timestamp_ms: time.millis(), called, tracked: None };
         self.enter(payload, meta);
     }
 

@@ -12,6 +12,15 @@ use crate::severity::Severity;
 /// the lock is held takes microseconds. A larger record has a batch to itself.
 const FULL_BYTES: usize = 128 * 1024;
 
+/// And at this length, so that what is kept beside the payloads stays smaller than they are.
+const FULL_RECORDS: usize = 2 * 1024;
+
+/// What a full batch has of records, if they are of the usual size.
+const USUAL_RECORDS: usize = FULL_BYTES / 256;
+
+/// What Kafka's protocol can say of a record's length at most.
+pub(super) const LONGEST: usize = i32::MAX as usize;
+
 /// What is known about a record besides its payload.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -27,25 +36,43 @@ pub(crate) struct Meta {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
-    /// Where in `bytes` the first record starts.
+    /// Where in `bytes` the first record starts that is left.
     start: usize,
-    records: VecDeque<Queued>,
+    records: Vec<Queued>,
+    /// Where in `records` it is.
+    next: usize,
+    /// The tracked ones among them, by their place in `records`.
+    tracked: VecDeque<(usize, Arc<Tracked>)>,
     generation: Generation,
 }
 
-#[derive(Debug)]
+/// A record in a batch, small and without a destructor, since most are not tracked.
+#[derive(Clone, Copy, Debug)]
 struct Queued {
-    length: usize,
-    meta: Meta,
+    length: u32,
+    severity: Severity,
+    timestamp_ms: i64,
+    called: Instant,
+}
+
+impl Queued {
+    fn meta(&self, tracked: Option<Arc<Tracked>>) -> Meta {
+        Meta { severity: self.severity, timestamp_ms: self.timestamp_ms, called: self.called, tracked }
+    }
 }
 
 impl Batch {
+    /// An empty one that will be filled: its buffers need not grow on the way.
+    pub(super) fn roomy() -> Batch {
+        Batch { bytes: Vec::with_capacity(FULL_BYTES), records: Vec::with_capacity(USUAL_RECORDS), ..Batch::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.next == self.records.len()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.records.len()
+        self.records.len() - self.next
     }
 
     /// The payload bytes of the records that are left.
@@ -58,20 +85,24 @@ impl Batch {
     }
 
     /// The oldest record that is left.
-    pub(crate) fn first(&self) -> Option<(&[u8], &Meta)> {
-        let first = self.records.front()?;
-        Some((&self.bytes[self.start..self.start + first.length], &first.meta))
+    pub(crate) fn first(&self) -> Option<(&[u8], Meta)> {
+        self.records().next()
     }
 
     /// Takes the oldest record out: the transport answers for it now.
     pub(crate) fn pop(&mut self) -> Option<(&[u8], Meta)> {
-        let first = self.records.pop_front()?;
-        if let Some(tracked) = &first.meta.tracked {
+        let first = *self.records.get(self.next)?;
+        let tracked = match self.tracked.front() {
+            Some((place, _)) if *place == self.next => self.tracked.pop_front().map(|(_, tracked)| tracked),
+            _ => None,
+        };
+        if let Some(tracked) = &tracked {
             tracked.hand_over();
         }
         let start = self.start;
-        self.start += first.length;
-        Some((&self.bytes[start..self.start], first.meta))
+        self.next += 1;
+        self.start += first.length as usize;
+        Some((&self.bytes[start..self.start], first.meta(tracked)))
     }
 
     /// Takes all of it and leaves `spare` in its place: the transport answers for these records now.
@@ -82,38 +113,48 @@ impl Batch {
 
     /// Takes the oldest `count` records out, into a batch of their own.
     pub(crate) fn split_front(&mut self, count: usize) -> Batch {
-        let count = count.min(self.len());
-        let mut front = Batch { generation: self.generation, ..Batch::default() };
-        let length: usize = self.records.iter().take(count).map(|record| record.length).sum();
-        front.bytes.extend_from_slice(&self.bytes[self.start..self.start + length]);
-        front.records.extend(self.records.drain(..count));
+        let end = self.next + count.min(self.len());
+        let taken = &self.records[self.next..end];
+        let length: usize = taken.iter().map(|record| record.length as usize).sum();
+        let tracked = self.tracked.partition_point(|(place, _)| *place < end);
+        let front = Batch {
+            bytes: self.bytes[self.start..self.start + length].to_vec(),
+            start: 0,
+            records: taken.to_vec(),
+            next: 0,
+            tracked: self.tracked.drain(..tracked).map(|(place, tracked)| (place - self.next, tracked)).collect(),
+            generation: self.generation,
+        };
+        self.next = end;
         self.start += length;
         front
     }
 
     /// The records that are left, the oldest first.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&[u8], &Meta)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&[u8], Meta)> {
         let mut rest = &self.bytes[self.start..];
-        self.records.iter().map(move |record| {
-            let (payload, after) = rest.split_at(record.length);
+        let mut tracked = self.tracked.iter().peekable();
+        self.records.iter().enumerate().skip(self.next).map(move |(place, record)| {
+            let (payload, after) = rest.split_at(record.length as usize);
             rest = after;
-            (payload, &record.meta)
+            let tracked = tracked.next_if(|(at, _)| *at == place).map(|(_, tracked)| Arc::clone(tracked));
+            (payload, record.meta(tracked))
         })
     }
 
     /// Whether somebody wants to hear of one of the records.
     pub(crate) fn is_tracked(&self) -> bool {
-        self.tracked().next().is_some()
+        !self.tracked.is_empty()
     }
 
     /// The records that somebody wants to hear of.
     pub(super) fn tracked(&self) -> impl Iterator<Item = &Arc<Tracked>> {
-        self.records.iter().filter_map(|record| record.meta.tracked.as_ref())
+        self.tracked.iter().map(|(_, tracked)| tracked)
     }
 
     /// Whether a record of this length still fits in, where batches have at most `most` records and bytes.
     pub(super) fn takes(&self, length: usize, generation: Generation, most: (usize, usize)) -> bool {
-        let (records, bytes) = (most.0, most.1.min(FULL_BYTES));
+        let (records, bytes) = (most.0.min(FULL_RECORDS), most.1.min(FULL_BYTES));
         self.generation == generation
             && (self.is_empty() || (self.len() < records && self.bytes.len() + length <= bytes))
     }
@@ -123,19 +164,25 @@ impl Batch {
         self.generation = generation;
     }
 
+    /// Adds a record, of [`LONGEST`] bytes at most.
     pub(crate) fn push(&mut self, payload: &[u8], meta: Meta) {
+        let Meta { severity, timestamp_ms, called, tracked } = meta;
+        if let Some(tracked) = tracked {
+            self.tracked.push_back((self.records.len(), tracked));
+        }
         self.bytes.extend_from_slice(payload);
-        self.records.push_back(Queued { length: payload.len(), meta });
+        self.records.push(Queued { length: payload.len() as u32, severity, timestamp_ms, called });
     }
 
     /// The empty batch with its buffers, unless a giant has blown them up.
     pub(crate) fn emptied(mut self) -> Option<Batch> {
-        if self.bytes.capacity() > 2 * FULL_BYTES {
+        if self.bytes.capacity() > 2 * FULL_BYTES || self.records.capacity() > 2 * FULL_RECORDS {
             return None;
         }
         self.bytes.clear();
         self.records.clear();
-        self.start = 0;
+        self.tracked.clear();
+        (self.start, self.next) = (0, 0);
         Some(self)
     }
 }

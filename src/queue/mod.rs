@@ -26,6 +26,9 @@ const MOST_SPARES: usize = 8;
 /// A batch has at most this part of the bounds, so that a small queue can make room by the batch too.
 const BATCHES: usize = 8;
 
+/// So many full batches wake a worker that lets records gather.
+const ENOUGH: usize = 4;
+
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -35,6 +38,8 @@ pub(crate) struct Queue {
     progress: Condvar,
     most_records: usize,
     most_bytes: usize,
+    /// In one batch, of records and of bytes.
+    most_in_batch: (usize, usize),
     overflow: Overflow,
     counters: Arc<Counters>,
 }
@@ -64,10 +69,21 @@ enum Worker {
     Busy,
     /// Asleep; a record wakes it.
     AwaitsRecords,
+    /// Asleep for a moment, while records gather; a good deal of them wakes it.
+    AwaitsMany,
     /// Asleep; only a call for attention wakes it, since its client has no room.
     AwaitsRoom,
     /// To be woken, or not to fall asleep: something besides a record has come up.
     Called,
+}
+
+/// Whether the worker would take records, as it falls asleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    None,
+    Now,
+    /// From this moment on, so that they come in batches and not one by one.
+    After(Instant),
 }
 
 /// What the application asks of the worker.
@@ -115,6 +131,7 @@ impl Queue {
             progress: Condvar::new(),
             most_records,
             most_bytes,
+            most_in_batch: ((most_records / BATCHES).max(1), most_bytes / BATCHES),
             overflow,
             counters,
         }
@@ -122,7 +139,7 @@ impl Queue {
 
     /// The largest payload that fits at all.
     pub(crate) fn most_bytes(&self) -> usize {
-        self.most_bytes
+        self.most_bytes.min(batch::LONGEST)
     }
 
     /// How much a client may have at once: all, so that its timeouts run from the call; but half where the rest is to
@@ -141,7 +158,7 @@ impl Queue {
     pub(crate) fn push(&self, payload: &[u8], meta: Meta) -> Result<Pushed, Refused> {
         let mut state = self.state.lock();
         let mut pushed = Pushed::default();
-        let refused = if payload.len() > self.most_bytes {
+        let refused = if payload.len() > self.most_bytes() {
             // Nothing could make room for it.
             Some(if state.closed { DropReason::Closed } else { DropReason::Oversize })
         } else {
@@ -155,9 +172,8 @@ impl Queue {
         state.held_records += 1;
         state.held_bytes += payload.len();
         let generation = state.generations.enter();
-        let most = ((self.most_records / BATCHES).max(1), self.most_bytes / BATCHES);
-        if !state.open.takes(payload.len(), generation, most) {
-            state.seal();
+        if !state.open.takes(payload.len(), generation, self.most_in_batch) {
+            state.seal(Batch::roomy);
             state.open.start(generation);
         }
         if let Some(tracked) = &meta.tracked
@@ -166,9 +182,16 @@ impl Queue {
             state.awaited.insert(address(tracked), meta.clone());
         }
         state.open.push(payload, meta);
-        if state.worker == Worker::AwaitsRecords {
-            state.worker = Worker::Called;
-            drop(state);
+        let wakes = match state.worker {
+            Worker::AwaitsRecords => true,
+            Worker::AwaitsMany => state.sealed.len() >= ENOUGH,
+            Worker::Busy | Worker::AwaitsRoom | Worker::Called => false,
+        };
+        if wakes {
+            state.call_worker();
+        }
+        drop(state);
+        if wakes {
             self.work.notify_one();
         }
         Ok(pushed)
@@ -210,6 +233,14 @@ impl Queue {
         state.abandoned
     }
 
+    /// Ends the worker's rest where the queue is full: what waits could be on its way.
+    fn wake_gathering(&self, state: &mut State) {
+        if state.worker == Worker::AwaitsMany {
+            state.call_worker();
+            self.work.notify_one();
+        }
+    }
+
     // ---- the worker's side ------------------------------------------------------------------------------------
 
     pub(crate) fn order(&self) -> Order {
@@ -232,12 +263,17 @@ impl Queue {
     }
 
     /// Sleeps until there is something to do, or `until`.
-    pub(crate) fn wait(&self, until: Instant, has_room: bool) {
+    pub(crate) fn wait(&self, until: Instant, room: Room) {
         let mut state = self.state.lock();
-        let due = has_room && (!state.sealed.is_empty() || !state.open.is_empty());
+        let waiting = !state.sealed.is_empty() || !state.open.is_empty();
+        let (sleep, until, due) = match room {
+            Room::None => (Worker::AwaitsRoom, until, false),
+            Room::Now => (Worker::AwaitsRecords, until, waiting),
+            Room::After(gather) => (Worker::AwaitsMany, until.min(gather), state.sealed.len() >= ENOUGH),
+        };
         let done = state.stop_by.is_some() && state.held_records == 0;
         if state.worker != Worker::Called && !due && !done {
-            state.worker = if has_room { Worker::AwaitsRecords } else { Worker::AwaitsRoom };
+            state.worker = sleep;
             self.work.wait_until(&mut state, until);
         }
         state.worker = Worker::Busy;
@@ -343,9 +379,9 @@ impl Settled {
 }
 
 impl State {
-    fn seal(&mut self) {
+    fn seal(&mut self, new: fn() -> Batch) {
         if !self.open.is_empty() {
-            let next = self.spares.pop().unwrap_or_default();
+            let next = self.spares.pop().unwrap_or_else(new);
             let full = std::mem::replace(&mut self.open, next);
             self.sealed.push_back(full);
         }
@@ -353,7 +389,7 @@ impl State {
 
     fn take_oldest(&mut self) -> Option<Batch> {
         if self.sealed.is_empty() {
-            self.seal();
+            self.seal(Batch::default);
         }
         self.sealed.pop_front()
     }

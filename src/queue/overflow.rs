@@ -30,6 +30,7 @@ impl Queue {
             _ => None,
         };
         while !state.closed && !self.fits(state, length) {
+            self.wake_gathering(state);
             match self.overflow {
                 Overflow::Block => self.progress.wait(state),
                 Overflow::BlockFor(_) => {

@@ -189,7 +189,7 @@ impl Client for AsyncClient {
             let sent = if meta.called.elapsed() >= self.delivery_timeout {
                 Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
             } else {
-                self.send(payload, meta)
+                self.send(payload, &meta)
             };
             match sent {
                 Sent::Taken => {}
