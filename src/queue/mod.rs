@@ -7,16 +7,16 @@
 mod batch;
 mod generations;
 mod overflow;
+mod sync;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 pub(crate) use self::batch::{Batch, Meta};
 pub(crate) use self::generations::Generation;
 use self::generations::Generations;
+use self::sync::{Condvar, Mutex};
 use crate::config::Overflow;
 use crate::delivery::{Counters, DropReason, Tracked};
 
@@ -411,3 +411,6 @@ impl State {
 fn address(tracked: &Arc<Tracked>) -> usize {
     Arc::as_ptr(tracked).addr()
 }
+
+#[cfg(all(test, shuttle))]
+mod model_tests;

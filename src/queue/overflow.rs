@@ -1,8 +1,8 @@
 //! What a full queue does.
 
 use log::Level;
-use parking_lot::MutexGuard;
 
+use super::sync::MutexGuard;
 use super::{Batch, Pushed, Queue, State, address};
 use crate::config::Overflow;
 use crate::deadline;
