@@ -90,8 +90,19 @@ struct Held {
 }
 
 impl Held {
-    fn delivered(self, ack: Ack) -> Outcome {
-        Outcome::of_one(self.generation, self.bytes, self.meta, Ok(ack))
+    /// Records that nobody tracks share an outcome.
+    fn delivered(self, ack: Ack, outcomes: &mut Vec<Outcome>) {
+        let Held { generation, bytes, meta, .. } = self;
+        if meta.tracked.is_some() {
+            return outcomes.push(Outcome::of_one(generation, bytes, meta, Ok(ack)));
+        }
+        match outcomes.last_mut() {
+            Some(last) if last.generation == generation && last.meta.is_none() && last.result.is_ok() => {
+                last.records += 1;
+                last.bytes += bytes;
+            }
+            _ => outcomes.push(Outcome { generation, records: 1, bytes, meta: None, result: Ok(ack) }),
+        }
     }
 
     /// The payload goes with the failure where somebody wants to hear of the record.
@@ -184,9 +195,9 @@ impl Client for AsyncClient {
 
     fn submit(&mut self, batch: &mut Batch) {
         self.patience = SHORTEST_PATIENCE;
-        let generation = batch.generation();
+        let (generation, now) = (batch.generation(), Instant::now());
         while let Some((payload, meta)) = batch.first() {
-            let sent = if meta.called.elapsed() >= self.delivery_timeout {
+            let sent = if now.saturating_duration_since(meta.called) >= self.delivery_timeout {
                 Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
             } else {
                 self.send(payload, &meta)
@@ -294,7 +305,7 @@ impl AsyncClient {
         match report.result {
             Ok(ack) => {
                 self.replace.reset();
-                outcomes.push(held.delivered(ack));
+                held.delivered(ack, outcomes);
             }
             Err(error)
                 if context::is_the_producers(&error)

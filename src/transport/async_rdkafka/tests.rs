@@ -43,15 +43,20 @@ fn submit(client: &mut AsyncClient, numbers: std::ops::Range<u32>) {
     assert!(batch.is_empty());
 }
 
+/// The outcomes of so many records.
 fn outcomes(client: &mut AsyncClient, expected: usize) -> Vec<Outcome> {
     let deadline = Instant::now() + LONG;
-    let mut outcomes = Vec::new();
-    while outcomes.len() < expected {
-        assert!(Instant::now() < deadline, "{} of {expected} outcomes; {:?}", outcomes.len(), client.health.read());
+    let mut outcomes = Vec::<Outcome>::new();
+    loop {
+        let records: usize = outcomes.iter().map(|outcome| outcome.records).sum();
+        if records >= expected {
+            assert_eq!(records, expected);
+            return outcomes;
+        }
+        assert!(Instant::now() < deadline, "{records} of {expected} outcomes; {:?}", client.health.read());
         client.poll(&mut outcomes);
         std::thread::sleep(client.patience());
     }
-    outcomes
 }
 
 /// Makes librdkafka fail for good, by the function it has for tests of this.
