@@ -49,7 +49,7 @@ mod format {
     /// Messages of this length beside the usual one.
     const LONG: usize = 10_000;
 
-    fn through(bencher: Bencher<'_, '_>, log: &(impl Log + Sync), message: Option<usize>) {
+    fn through(bencher: Bencher<'_, '_>, log: &impl Log, message: Option<usize>) {
         let records = Records::new(message);
         let mut n = 0;
         bencher.bench_local(|| {

@@ -140,6 +140,7 @@ pub struct Measured {
     /// The most resident memory there was, and how much that is above what there was before the load.
     pub peak_kib: Option<u64>,
     pub growth_kib: Option<u64>,
-    /// What reading the clock twice takes.
+    /// What reading the clock twice takes, and the smallest step that it makes.
     pub clock: Option<f64>,
+    pub clock_step: Option<f64>,
 }

@@ -22,18 +22,23 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
         }
     };
     let call_head = ["", "load", "broker", "p50", "mean", "loop mean", "p99", "p99.9", "max"];
-    let more = ["records/s", "CPU s/M", "peak MiB", "filling", "lost"];
+    let more = ["records/s", "CPU s/M", "peak MiB", "filling", "lost", ""];
     let head: Vec<&str> = call_head.iter().chain(&more).copied().collect();
     show("What a log call costs", &head, results.rows.iter().map(call_line).collect(), how::CALLS);
-    if let Some(clock) = results.rows.iter().find_map(|row| row.figures.clock) {
-        println!("The clock's own cost, in each of the calls timed one by one: {clock:.1} ns.");
+    if let Some(row) = results.rows.iter().find(|row| row.figures.clock.is_some()) {
+        let Measured { clock, clock_step, .. } = row.figures;
+        println!(
+            "The clock's own cost, in each of the calls timed one by one: {:.1} ns; it goes in steps of {:.0} ns.",
+            clock.unwrap_or_default(),
+            clock_step.unwrap_or_default()
+        );
     }
     let off =
         |row: &Row| vec![row.who.name().into(), row.figures.loop_mean.map_or("-".into(), |ns| format!("{ns:.2} ns"))];
     show("A call below the level", &["", "a call"], results.off.iter().map(off).collect(), &[how::OFF]);
     let lone = |row: &Row| {
         let Measured { p50, p99, max, .. } = row.figures;
-        vec![row.who.name().into(), time(p50), time(p99), time(max), row.void.clone().unwrap_or_default()]
+        vec![row.who.name().into(), time(p50), time(p99), time(max), reasons(row)]
     };
     show("A lone record", &["", "p50", "p99", "max", ""], results.lone.iter().map(lone).collect(), &[how::LONE]);
     let memory = results.memory.iter().map(|memory| {
@@ -60,23 +65,23 @@ fn call_line(row: &Row) -> Vec<String> {
         row.figures;
     let mut line = vec![row.who.name().into(), row.load.clone(), row.broker.word().into()];
     match &row.void {
-        Some(reason) => {
-            line.push(format!("VOID: {reason}"));
-            line.extend(vec![String::new(); 5]);
-        }
+        Some(_) => line.extend(vec!["VOID".into(); 6]),
         None => line.extend([p50, mean, loop_mean, p99, p999, max].map(time)),
     }
     match &row.void_delivery {
-        Some(reason) => {
-            line.push(format!("VOID: {reason}"));
-            line.extend(vec![String::new(); 2]);
-        }
+        Some(_) => line.extend(vec!["VOID".into(); 3]),
         None => line.extend([thousands(rate), seconds(cpu_seconds), mebibytes(peak_kib)]),
     }
     let away = row.broker != State::Up && row.load.starts_with("hot");
     line.push(time(first_p50.filter(|_| away)));
     line.push(if row.broker == State::Up { "-".into() } else { lost.to_string() });
+    line.push(reasons(row));
     line
+}
+
+/// Why figures are void.
+fn reasons(row: &Row) -> String {
+    row.void.iter().chain(&row.void_delivery).cloned().collect::<Vec<_>>().join("; ")
 }
 
 const DELIVERY: [&str; 7] = ["", "records/s", "least", "most", "ratio", "CPU s/M", "peak MiB"];
@@ -85,8 +90,8 @@ fn delivery_lines(rows: &[Row]) -> Vec<Vec<String>> {
     let yardstick = rows.first().and_then(|row| row.figures.rate);
     let line = |row: &Row| {
         let name = row.who.name().to_string();
-        if let Some(reason) = &row.void_delivery {
-            return vec![name, format!("VOID: {reason}")];
+        if row.void_delivery.is_some() {
+            return vec![name, "VOID".into(), reasons(row)];
         }
         let rates = || row.rounds.iter().filter_map(|round| round.rate);
         let Measured { rate, cpu_seconds, peak_kib, .. } = row.figures;
@@ -99,16 +104,7 @@ fn delivery_lines(rows: &[Row]) -> Vec<Vec<String>> {
 
 fn growth_line(row: &Row) -> Vec<String> {
     let Measured { p50, mean, loop_mean, rate, .. } = row.figures;
-    let void = row.void.iter().chain(&row.void_delivery).map(|reason| format!("VOID: {reason}")).collect::<Vec<_>>();
-    vec![
-        row.who.name().into(),
-        row.load.clone(),
-        time(p50),
-        time(mean),
-        time(loop_mean),
-        thousands(rate),
-        void.join("; "),
-    ]
+    vec![row.who.name().into(), row.load.clone(), time(p50), time(mean), time(loop_mean), thousands(rate), reasons(row)]
 }
 
 fn print_table(title: &str, head: &[&str], lines: &[Vec<String>], notes: &[&str], markdown: bool) {
@@ -122,16 +118,16 @@ fn print_table(title: &str, head: &[&str], lines: &[Vec<String>], notes: &[&str]
         notes.iter().for_each(|note| println!("- {note}"));
         return;
     }
-    // A cell with a reason may run over those after it.
     let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column)).filter(|cell| !cell.starts_with("VOID"));
+        let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).chain([head[column].len()]).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let print_line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
         for (column, cell) in cells.enumerate() {
-            let left = column == 0 || cell.starts_with("VOID");
+            // The last one may have a reason in it, and is as wide as it likes.
+            let left = column == 0 || head[column].is_empty();
             let width = widths[column];
             line += &if left { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
         }

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use kafka_log::{Compression, Config, Guard, Overflow, SyncProducer, Transport};
@@ -15,9 +17,9 @@ use log::{LevelFilter, Log, Metadata};
 use logforth::append::asynchronous::AsyncBuilder;
 use logforth::append::file::FileBuilder;
 use logforth::layout::JsonLayout;
+use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
-use crate::common::support::wait;
 use crate::common::{BATCH_BYTES, LINGER, Yardstick};
 use crate::floor::{self, Floor};
 
@@ -187,12 +189,7 @@ impl Subject for Tracing {
     }
 
     fn drain(&self, logged: u64) -> Result<(), String> {
-        let written = || self.lines.load(Ordering::Relaxed) + self.lost.dropped_lines() as u64;
-        if wait::holds_within(LONG, || written() >= logged) {
-            Ok(())
-        } else {
-            Err(format!("{} of {logged} lines after {LONG:?}", written()))
-        }
+        wait_for_lines(logged, || Ok(self.lines.load(Ordering::Relaxed) + self.lost.dropped_lines() as u64))
     }
 
     fn counts(&self) -> Counts {
@@ -201,7 +198,7 @@ impl Subject for Tracing {
 }
 
 /// logforth's JSON by its thread into a file.
-struct Logforth(PathBuf);
+struct Logforth(Mutex<Lines>);
 
 impl Logforth {
     fn new(task: &Task) -> Logforth {
@@ -212,36 +209,63 @@ impl Logforth {
             .dispatch(|dispatch| dispatch.filter(logforth::record::LevelFilter::All).append(asynchronous))
             .apply();
         log::set_max_level(LevelFilter::Info);
-        Logforth(task.directory.clone())
+        Logforth(Mutex::new(Lines { directory: task.directory.clone(), file: None, lines: 0 }))
     }
 }
 
 impl Subject for Logforth {
-    fn drain(&self, _: u64) -> Result<(), String> {
+    /// Its flush asks for one and goes on.
+    fn drain(&self, logged: u64) -> Result<(), String> {
         log::logger().flush();
-        Ok(())
+        wait_for_lines(logged, || self.0.lock().count())
     }
 
     fn counts(&self) -> Counts {
-        let lines = lines(&self.0).unwrap_or_else(|error| panic!("cannot read back in {}: {error}", self.0.display()));
-        Counts { delivered: Some(lines), lost: 0 }
+        Counts { delivered: self.0.lock().count().ok(), lost: 0 }
     }
 }
 
-/// How many lines the files of a directory have.
-fn lines(directory: &Path) -> io::Result<u64> {
-    let mut lines = 0;
-    for file in fs::read_dir(directory)? {
-        let mut file = BufReader::new(File::open(file?.path())?);
-        loop {
-            let piece = file.fill_buf()?;
-            let length = piece.len();
-            if length == 0 {
-                break;
-            }
-            lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
-            file.consume(length);
+/// The lines of the one file in a directory, which grows.
+struct Lines {
+    directory: PathBuf,
+    /// Read up to where the lines have been counted.
+    file: Option<BufReader<File>>,
+    lines: u64,
+}
+
+impl Lines {
+    fn count(&mut self) -> io::Result<u64> {
+        if self.file.is_none() {
+            let Some(file) = fs::read_dir(&self.directory)?.next() else { return Ok(0) };
+            self.file = Some(BufReader::new(File::open(file?.path())?));
         }
+        if let Some(file) = &mut self.file {
+            loop {
+                let piece = file.fill_buf()?;
+                let length = piece.len();
+                if length == 0 {
+                    break;
+                }
+                self.lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
+                file.consume(length);
+            }
+        }
+        Ok(self.lines)
     }
-    Ok(lines)
+}
+
+fn wait_for_lines(expected: u64, mut lines: impl FnMut() -> io::Result<u64>) -> Result<(), String> {
+    /// Short beside a burst of calls.
+    const STEP: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + LONG;
+    loop {
+        let there = lines().map_err(|error| format!("cannot read back: {error}"))?;
+        if there >= expected {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{there} of {expected} lines after {LONG:?}"));
+        }
+        thread::sleep(STEP);
+    }
 }

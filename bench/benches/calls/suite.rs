@@ -105,9 +105,10 @@ impl Suite<'_> {
                 let few = self.arguments.short && broker != State::Up;
                 for threads in [1, 2, 8].into_iter().take(if few { 1 } else { 3 }) {
                     let cell = cell(*who, &format!("hot, {threads}"), broker).calls(self.hot(threads, None));
-                    cells.push(if broker == State::Up { cell.stream(self.stream(threads, None)) } else { cell });
+                    let delivers = broker == State::Up && (threads == 1 || !self.arguments.short);
+                    cells.push(if delivers { cell.stream(self.stream(threads, None)) } else { cell });
                 }
-                for (per_second, whole, short) in [(100, 500, 50), (10_000, 30_000, 5_000)] {
+                for (per_second, whole, short) in [(100, 300, 30), (10_000, 20_000, 3_000)] {
                     if few && per_second == 100 {
                         continue;
                     }
@@ -135,11 +136,11 @@ impl Suite<'_> {
 
     fn hot(&self, threads: usize, message: Option<usize>) -> Load {
         let burst = message.map_or(BURST, |length| BURST.min(BURST_BYTES / length as u64));
-        Load::Hot { threads, burst, bursts: self.amount(20, 4) }
+        Load::Hot { threads, burst, bursts: self.amount(12, 2) }
     }
 
     fn stream(&self, threads: usize, message: Option<usize>) -> Load {
-        let records = self.amount(2_000_000, 200_000);
+        let records = self.amount(1_000_000, 200_000);
         Load::Stream { threads, records: message.map_or(records, |length| records * 100 / (length as u64 + 100)) }
     }
 
@@ -164,7 +165,10 @@ impl Suite<'_> {
     fn delivery(&self) -> Vec<Row> {
         let rounds = if self.arguments.short { 1 } else { self.arguments.rounds.max(5) };
         let who = [Who::HandRolled, Who::Async, Who::Sync];
-        let cells = who.map(|who| cell(who, "log::info! to offset, lz4", State::Up).stream(self.stream(1, None)));
+        let cells = who.map(|who| {
+            let records = self.amount(2_000_000, 200_000);
+            cell(who, "log::info! to offset, lz4", State::Up).stream(Load::Stream { threads: 1, records })
+        });
         self.rows_of(cells.into(), rounds)
     }
 
@@ -258,5 +262,6 @@ fn medians(rounds: &[Measured]) -> Measured {
         peak_kib: whole(|round| round.peak_kib),
         growth_kib: whole(|round| round.growth_kib),
         clock: of(|round| round.clock),
+        clock_step: of(|round| round.clock_step),
     }
 }
