@@ -6,28 +6,17 @@
 //! median, and the least and the most. A run in which a record did not arrive, by the broker's own offsets, is void.
 #![allow(clippy::print_stdout)]
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
+mod common;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kafka_log::{Compression, Config, KafkaLogger, Overflow, SyncProducer, Transport};
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
-use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-use support::kafka::{Broker, Version};
-use support::{client, server, topic};
+use common::support::kafka::{Broker, Version};
+use common::support::{server, topic};
+use common::{BATCH_BYTES, LINGER, PARTITIONS, Yardstick, arrived};
 
-const PARTITIONS: usize = 4;
-const LINGER: Duration = Duration::from_millis(5);
-const BATCH_BYTES: usize = 1_000_000;
 const LONG: Duration = Duration::from_secs(300);
 
 /// Distinct payloads; they are gone through again and again.
@@ -139,48 +128,15 @@ fn kafka_log(logger: &KafkaLogger, payloads: &[Vec<u8>], records: u64) -> f64 {
     seconds
 }
 
-/// Counts deliveries.
-#[derive(Clone, Default)]
-struct Counting(Arc<AtomicU64>);
-
-impl ClientContext for Counting {}
-
-impl ProducerContext for Counting {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_ok() {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 fn threaded_producer(servers: &str, topic: &str, compression: Compression, payloads: &[Vec<u8>], records: u64) -> f64 {
-    let delivered = Counting::default();
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", servers)
-        .set("compression.type", format!("{compression:?}").to_lowercase())
-        .set("enable.idempotence", "true")
-        .set("linger.ms", LINGER.as_millis().to_string())
-        .set("batch.size", BATCH_BYTES.to_string())
-        // As in `async`: what the batch may hold, it may be as large as.
-        .set("message.max.bytes", "67109888")
-        .set("queue.buffering.max.messages", "100000");
-    let producer: ThreadedProducer<Counting> =
-        ThreadedProducer::from_config_and_context(&config, delivered.clone()).expect("a producer");
+    let yardstick = Yardstick::new(servers, topic, &format!("{compression:?}").to_lowercase());
     let begun = Instant::now();
     for payload in payloads.iter().cycle().take(records as usize) {
-        let mut record = BaseRecord::<(), [u8]>::to(topic).payload(payload);
-        while let Err((error, refused)) = producer.send(record) {
-            assert!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), "VOID: {error}");
-            std::thread::sleep(Duration::from_millis(1));
-            record = refused;
-        }
+        yardstick.send_or_wait(payload);
     }
-    producer.flush(LONG).expect("all is delivered");
+    yardstick.flush(LONG).expect("all is delivered");
     let seconds = begun.elapsed().as_secs_f64();
-    assert_eq!(delivered.0.load(Ordering::Relaxed), records, "VOID");
+    assert_eq!(yardstick.delivered(), records, "VOID");
     seconds
 }
 
@@ -205,17 +161,6 @@ fn payloads() -> Vec<Vec<u8>> {
         text.into_bytes()
     };
     (0..PAYLOADS).map(payload).collect()
-}
-
-/// How many records the topic has, by the broker's own offsets.
-fn arrived(servers: &str, topic: &str) -> u64 {
-    let consumer = client::consumer(servers);
-    (0..PARTITIONS as i32)
-        .map(|partition| {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, client::REQUEST).expect("offsets");
-            (high - low) as u64
-        })
-        .sum()
 }
 
 /// Resident memory, as the system tells it.

@@ -1,1 +1,10 @@
-//! Nothing: the programs are in `benches`, where Cargo tells them its directory for temporary files.
+//! What the processes of a benchmark share: the task that a child is given, the records it logs, how it measures.
+//!
+//! The programs are in `benches`, where Cargo tells them its directory for temporary files.
+#![allow(clippy::print_stdout)]
+
+pub mod child;
+mod load;
+pub mod record;
+pub mod task;
+mod usage;
