@@ -174,9 +174,11 @@ impl Batch {
         self.records.push(Queued { length: payload.len() as u32, severity, timestamp_ms, called });
     }
 
-    /// The empty batch with its buffers, unless a giant has blown them up.
+    /// The empty batch with its buffers, where they are as large as those of [`roomy`](Batch::roomy), and no giant has
+    /// blown them up.
     pub(crate) fn emptied(mut self) -> Option<Batch> {
-        if self.bytes.capacity() > 2 * FULL_BYTES || self.records.capacity() > 2 * FULL_RECORDS {
+        let bytes = self.bytes.capacity();
+        if !(FULL_BYTES..=2 * FULL_BYTES).contains(&bytes) || self.records.capacity() > 2 * FULL_RECORDS {
             return None;
         }
         self.bytes.clear();
@@ -184,5 +186,14 @@ impl Batch {
         self.tracked.clear();
         (self.start, self.next) = (0, 0);
         Some(self)
+    }
+
+    /// Moves to buffers that are no larger than they must be, where much of the old ones is empty; gives those back.
+    pub(super) fn fitted(&mut self) -> Option<Batch> {
+        if self.bytes.len() > self.bytes.capacity() / 2 {
+            return None;
+        }
+        let fitted = self.split_front(self.len());
+        std::mem::replace(self, fitted).emptied()
     }
 }

@@ -113,7 +113,7 @@ pub(crate) struct Refused {
 impl Queue {
     pub(crate) fn new(most_records: usize, most_bytes: usize, overflow: Overflow, counters: Arc<Counters>) -> Queue {
         let state = State {
-            open: Batch::default(),
+            open: Batch::roomy(),
             sealed: VecDeque::new(),
             spares: Vec::new(),
             held_records: 0,
@@ -173,7 +173,7 @@ impl Queue {
         state.held_bytes += payload.len();
         let generation = state.generations.enter();
         if !state.open.takes(payload.len(), generation, self.most_in_batch) {
-            state.seal(Batch::roomy);
+            state.seal();
             state.open.start(generation);
         }
         if let Some(tracked) = &meta.tracked
@@ -247,9 +247,13 @@ impl Queue {
         self.state.lock().order()
     }
 
-    /// The oldest batch that waits.
+    /// The oldest batch that waits. A few records do not take a whole batch's buffers along: they may be held for long.
     pub(crate) fn take(&self) -> Option<Batch> {
-        self.state.lock().take_oldest()
+        let mut batch = self.state.lock().take_oldest()?;
+        if let Some(buffers) = batch.fitted() {
+            self.recycle(buffers);
+        }
+        Some(batch)
     }
 
     /// Keeps the buffers of a batch whose records have all been handed over.
@@ -379,9 +383,9 @@ impl Settled {
 }
 
 impl State {
-    fn seal(&mut self, new: fn() -> Batch) {
+    fn seal(&mut self) {
         if !self.open.is_empty() {
-            let next = self.spares.pop().unwrap_or_else(new);
+            let next = self.spares.pop().unwrap_or_else(Batch::roomy);
             let full = std::mem::replace(&mut self.open, next);
             self.sealed.push_back(full);
         }
@@ -389,7 +393,7 @@ impl State {
 
     fn take_oldest(&mut self) -> Option<Batch> {
         if self.sealed.is_empty() {
-            self.seal(Batch::default);
+            self.seal();
         }
         self.sealed.pop_front()
     }

@@ -12,6 +12,7 @@ mod support;
 
 mod awaited;
 mod broker;
+mod call;
 mod child;
 mod direct;
 mod exit;
@@ -28,6 +29,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let scenarios = [
         awaited::scenarios(),
+        call::scenarios(),
         direct::scenarios(),
         exit::scenarios(),
         init::scenarios(),
