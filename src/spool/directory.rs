@@ -141,6 +141,13 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A process that is being forked off has the file open for a moment too, and would keep the lock.
+        let _ = fs4::FileExt::unlock(&self.lock);
+    }
+}
+
 /// Where it is noted up to where all is settled.
 #[derive(Debug)]
 pub(super) struct Note(File);
