@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::config::Transport;
 
@@ -21,6 +22,8 @@ pub enum LoggerError {
     AlreadyInitialized,
     /// [`Startup::Check`](crate::Startup::Check) found that records cannot be delivered.
     Startup(StartupError),
+    /// The directory of the [`Spool`](crate::Spool) cannot be used.
+    Spool(SpoolError),
 }
 
 impl fmt::Display for LoggerError {
@@ -33,6 +36,7 @@ impl fmt::Display for LoggerError {
                  logger; use `Config::build` to nest this one in it",
             ),
             LoggerError::Startup(error) => error.fmt(f),
+            LoggerError::Spool(error) => error.fmt(f),
         }
     }
 }
@@ -58,6 +62,12 @@ impl From<StartupError> for LoggerError {
     }
 }
 
+impl From<SpoolError> for LoggerError {
+    fn from(error: SpoolError) -> LoggerError {
+        LoggerError::Spool(error)
+    }
+}
+
 /// A transport, or what an option needs, that was asked for and is not compiled in.
 ///
 /// Its text names the missing Cargo feature and the line of Cargo.toml that brings it.
@@ -76,6 +86,7 @@ pub(crate) enum Missing {
     /// What an option needs, with the transport in use.
     Tls(Needs, Transport),
     Zstd(Transport),
+    Spool(Transport),
 }
 
 /// What needs encryption to be compiled in.
@@ -98,6 +109,7 @@ impl LoggerDependencyError {
             Missing::Sync => "sync",
             Missing::Tls(..) => "tls",
             Missing::Zstd(_) => "zstd",
+            Missing::Spool(_) => "spool",
         }
     }
 }
@@ -141,6 +153,11 @@ impl fmt::Display for LoggerDependencyError {
                 "the option `compression` needs for Zstd what is not compiled in: enable the feature `zstd` in \
                  Cargo.toml: {}",
                 line(transport, ", \"zstd\"")
+            ),
+            Missing::Spool(transport) => write!(
+                f,
+                "the option `spool` needs what is not compiled in: enable the feature `spool` in Cargo.toml: {}",
+                line(transport, ", \"spool\"")
             ),
         }
     }
@@ -241,6 +258,57 @@ impl fmt::Display for StartupError {
 }
 
 impl Error for StartupError {}
+
+/// Why the directory of a [`Spool`](crate::Spool) cannot be used.
+///
+/// Its text names the directory, what is wrong with it and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpoolError {
+    kind: SpoolErrorKind,
+    directory: PathBuf,
+    problem: String,
+}
+
+/// The classes of [`SpoolError`], for programs that decide by them.
+///
+/// Damaged files are none: what is whole in them is used, and the rest is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SpoolErrorKind {
+    /// Another process, or another logger of this one, uses the directory.
+    Locked,
+    /// There is something that is no directory, or the directory in which it is to be made is not there.
+    NotADirectory,
+    /// This process may not read and write there, or the file system is read-only.
+    NotWritable,
+    /// The operating system failed otherwise, a full disk included.
+    Io,
+}
+
+impl SpoolError {
+    pub(crate) fn new(kind: SpoolErrorKind, directory: &Path, problem: impl Into<String>) -> SpoolError {
+        SpoolError { kind, directory: directory.to_owned(), problem: problem.into() }
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> SpoolErrorKind {
+        self.kind
+    }
+
+    /// The directory that was asked for.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "option `spool`: the directory \"{}\" {}", self.directory.display(), self.problem)
+    }
+}
+
+impl Error for SpoolError {}
 
 #[cfg(test)]
 mod tests {

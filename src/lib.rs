@@ -18,17 +18,23 @@ mod queue;
 mod recursion;
 mod route;
 mod severity;
+// The worker does not use it yet.
+#[allow(dead_code, unused_imports)]
+mod spool;
 mod status;
 mod transport;
 mod worker;
 
 pub use crate::config::{
-    Acks, Compression, Config, IntoBootstrapServers, OauthToken, Overflow, Sasl, Startup, SyncProducer, Tls, Transport,
+    Acks, Compression, Config, Fsync, IntoBootstrapServers, OauthToken, Overflow, Sasl, Spool, SpoolMode, Startup,
+    SyncProducer, Tls, Transport,
 };
 pub use crate::delivery::{
     Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,
 };
-pub use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, StartupError, StartupErrorKind};
+pub use crate::error::{
+    LoggerConfigError, LoggerDependencyError, LoggerError, SpoolError, SpoolErrorKind, StartupError, StartupErrorKind,
+};
 pub use crate::global::{Guard, flush, init, init_from_env, shutdown, stats};
 pub use crate::logger::KafkaLogger;
 pub use crate::status::{State, Status};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::sync::mpsc;
 
 use kafka_log::{
-    Compression, Config, LoggerDependencyError, LoggerError, OauthToken, Sasl, Startup, StartupErrorKind, State,
+    Compression, Config, LoggerDependencyError, LoggerError, OauthToken, Sasl, Spool, Startup, StartupErrorKind, State,
     Status, Tls, Transport,
 };
 use rdkafka::mocking::MockCluster;
@@ -15,6 +15,7 @@ const ASYNC: bool = cfg!(feature = "async");
 const SYNC: bool = cfg!(feature = "sync");
 const TLS: bool = cfg!(feature = "tls");
 const ZSTD: bool = cfg!(feature = "zstd");
+const SPOOL: bool = cfg!(feature = "spool");
 
 /// A broker that nobody listens at: a logger needs none.
 const NOBODY: &str = "127.0.0.1:1";
@@ -80,6 +81,7 @@ fn what_an_option_needs_is_there_with_its_feature_and_named_without() {
     const SYNC_LINE: &str =
         r#"kafka_log = { version = "0.1", default-features = false, features = ["sync", "FEATURE"] }"#;
     let ca = || Tls::default().ca_pem("hunter2");
+    let spool = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("spool-{}", std::process::id()));
     for (transport, compiled, line) in [
         (Transport::Async, ASYNC, ASYNC_LINE),
         (Transport::Sync, SYNC, SYNC_LINE),
@@ -101,6 +103,7 @@ fn what_an_option_needs_is_there_with_its_feature_and_named_without() {
             (config().sasl(scram()), "tls", TLS || !of_openssl, "SCRAM-SHA-256"),
             (config().sasl(oauth()), "tls", TLS || !of_openssl, "OAUTHBEARER"),
             (config().compression(Compression::Zstd), "zstd", ZSTD, "`compression`"),
+            (config().spool(Spool::new(&spool)), "spool", SPOOL, "`spool`"),
         ] {
             match missing(config) {
                 None => assert!(there, "{option} of {transport:?} is taken without {feature}"),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::{Acks, Compression, Overflow, Sasl, Startup, SyncProducer, Tls, Transport};
+use super::super::{Acks, Compression, Fsync, Overflow, Sasl, Spool, SpoolMode, Startup, SyncProducer, Tls, Transport};
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, LoggerConfigError> {
@@ -46,6 +46,10 @@ fn every_key_has_a_variable() {
         ("KAFKA_LOG_SASL_USER", "u"),
         ("KAFKA_LOG_SASL_PASSWORD", " p,q "),
         ("KAFKA_LOG_SASL_ALLOW_UNENCRYPTED", "1"),
+        ("KAFKA_LOG_SPOOL_DIR", "/a spool"),
+        ("KAFKA_LOG_SPOOL_MAX_BYTES", "16"),
+        ("KAFKA_LOG_SPOOL_FSYNC", "interval_ms=17"),
+        ("KAFKA_LOG_SPOOL_MODE", "write_ahead"),
         ("KAFKA_LOG_CLIENT_OPTIONS", "broker.address.family=v4,a.d=b=c"),
     ])
     .unwrap();
@@ -72,6 +76,7 @@ fn every_key_has_a_variable() {
         .sync_producer(SyncProducer::Wire)
         .tls(Tls::default().ca_file("/ca, all.pem").ca_pem("PEM").client_certificate("/c.pem", "/c.key"))
         .sasl(Sasl::scram_sha256("u", " p,q ").allow_unencrypted(true))
+        .spool(Spool::new("/a spool").max_bytes(16).fsync(Fsync::Interval(MS(17))).mode(SpoolMode::WriteAhead))
         .client_option("broker.address.family", "v4")
         .client_option("a.d", "b=c");
     assert_eq!(format!("{config:#?}"), format!("{expected:#?}"));
@@ -110,6 +115,9 @@ fn a_variable_that_is_wrong_or_unknown_is_named_and_its_value_is_not_shown() {
         ("KAFKA_LOG_SASL_MECHANISM", "hunter2", "\"PLAIN\""),
         ("KAFKA_LOG_SASL_ALLOW_UNENCRYPTED", "hunter2", "true or false"),
         ("KAFKA_LOG_SASL", "hunter2", "no option"),
+        ("KAFKA_LOG_SPOOL", "hunter2", "no option"),
+        ("KAFKA_LOG_SPOOL_FSYNC", "hunter2", "\"every_batch\""),
+        ("KAFKA_LOG_SPOOL_MAX_BYTES", "hunter2", "whole number"),
     ] {
         let error = with(name, value).unwrap_err();
         let text = error.to_string();

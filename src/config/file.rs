@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::security_words::{SaslKey, TlsKey};
+use super::security_words::{SaslKey, SpoolKey, TlsKey};
 use super::words::{Kafka, Servers, Word};
 use super::{Acks, ClientOptions, Compression, Config, Overflow, Startup, SyncProducer, Transport};
 use crate::error::{LoggerConfigError, LoggerError};
@@ -134,6 +134,7 @@ pub(super) struct Keys {
     startup: Option<Word<Startup>>,
     tls: Option<TlsKey>,
     sasl: Option<SaslKey>,
+    spool: Option<SpoolKey>,
     client_options: Option<ClientOptions>,
 }
 
@@ -175,6 +176,7 @@ impl Keys {
         let config = given(config, self.startup, |config, Word(startup)| config.startup(startup));
         let config = given(config, self.tls.and_then(|TlsKey(tls)| tls), Config::tls);
         let config = given(config, self.sasl, |config, SaslKey(sasl)| config.sasl(sasl));
+        let config = given(config, self.spool, |config, SpoolKey(spool)| config.spool(spool));
         let options = self.client_options.unwrap_or_default().0;
         Ok(options.into_iter().fold(config, |config, (key, value)| config.client_option(key, value)))
     }

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{Sasl, Tls};
+use super::super::{Fsync, Sasl, Spool, SpoolMode, Tls};
 use super::*;
 
 const PYTHON: &str = r#"{"type":"kafka","bootstrap_servers":["localhost:9092"],"topic":"app.logs","async":true,"logger_name":"api","level":"INFO","use_json":true}"#;
@@ -29,6 +29,7 @@ startup = { check_ms = 15 }
 sync_producer = "kafka"
 tls = { ca_file = "ca.pem", client_certificate = ["c.pem", "c.key"] }
 sasl = { mechanism = "PLAIN", user = "u", password = "p", allow_unencrypted = true }
+spool = { dir = "/spool", max_bytes = 16, fsync = { interval_ms = 17 }, mode = "write_ahead" }
 
 [client_options]
 "broker.address.family" = "v4"
@@ -60,6 +61,7 @@ fn all() -> Config {
         .sync_producer(SyncProducer::Kafka)
         .tls(Tls::default().ca_file("ca.pem").client_certificate("c.pem", "c.key"))
         .sasl(Sasl::plain("u", "p").allow_unencrypted(true))
+        .spool(Spool::new("/spool").max_bytes(16).fsync(Fsync::Interval(MS(17))).mode(SpoolMode::WriteAhead))
         .client_option("broker.address.family", "v4")
         .client_option("sticky.partitioning.linger.ms", "50")
 }

@@ -7,6 +7,7 @@ mod options;
 mod security;
 mod security_words;
 mod servers;
+mod spool;
 mod table;
 mod validate;
 mod words;
@@ -21,6 +22,7 @@ pub use self::options::{Acks, Compression, Overflow, Startup, SyncProducer, Tran
 pub(crate) use self::security::{Credentials, Mechanism, TokenCallback, without_secret};
 pub use self::security::{OauthToken, Sasl, Tls};
 pub use self::servers::IntoBootstrapServers;
+pub use self::spool::{Fsync, Spool, SpoolMode};
 pub(crate) use self::validate::millis as check_millis;
 use crate::delivery::{Callback, DeliveryError};
 use crate::error::LoggerConfigError;
@@ -60,6 +62,7 @@ pub struct Config {
     pub(crate) startup: Startup,
     pub(crate) overflow: Overflow,
     pub(crate) on_delivery_error: Option<OnDeliveryError>,
+    pub(crate) spool: Option<Spool>,
     pub(crate) delivery: DeliverySettings,
 }
 
@@ -89,6 +92,7 @@ impl Config {
             startup: Startup::Background,
             overflow: Overflow::DropNewest,
             on_delivery_error: None,
+            spool: None,
             delivery: DeliverySettings::default(),
         }
     }
@@ -178,6 +182,7 @@ impl Config {
         validate::queue_bytes(self.queue_bytes)?;
         validate::startup(self.startup)?;
         validate::overflow(self.overflow)?;
+        self.spool.as_ref().map_or(Ok(()), validate::spool)?;
         validate::security(&self.delivery)?;
         validate::delivery(&self.delivery)
     }

@@ -1,4 +1,4 @@
-//! How `tls` and `sasl` are written in files and in the environment.
+//! How `tls`, `sasl` and `spool` are written in files and in the environment.
 //!
 //! No error here repeats a value: it could be a secret.
 
@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::words::{FromWord, Word};
-use super::{Sasl, Tls};
+use super::{Fsync, Sasl, Spool, SpoolMode, Tls};
 
 /// `true`, `false`, or a table.
 pub(super) struct TlsKey(pub(super) Option<Tls>);
@@ -104,6 +104,56 @@ struct SaslKeys {
     user: Option<Text>,
     password: Option<Text>,
     allow_unencrypted: Option<bool>,
+}
+
+/// A table with a directory.
+pub(super) struct SpoolKey(pub(super) Spool);
+
+impl<'de> Deserialize<'de> for SpoolKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SpoolKey, D::Error> {
+        deserializer.deserialize_any(SpoolVisitor)
+    }
+}
+
+struct SpoolVisitor;
+
+impl<'de> Visitor<'de> for SpoolVisitor {
+    type Value = SpoolKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of `dir`, `max_bytes`, `fsync` and `mode`")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<SpoolKey, E> {
+        Err(E::custom(format_args!("expected {}", &self as &dyn serde::de::Expected)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SpoolKey, A::Error> {
+        let keys = SpoolKeys::deserialize(MapAccessDeserializer::new(map))?;
+        let Some(Text(directory)) = keys.dir else {
+            return Err(A::Error::custom("`spool` needs a directory, as `dir`"));
+        };
+        let mut spool = Spool::new(directory);
+        if let Some(bytes) = keys.max_bytes {
+            spool = spool.max_bytes(bytes);
+        }
+        if let Some(Word(fsync)) = keys.fsync {
+            spool = spool.fsync(fsync);
+        }
+        if let Some(Word(mode)) = keys.mode {
+            spool = spool.mode(mode);
+        }
+        Ok(SpoolKey(spool))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpoolKeys {
+    dir: Option<Text>,
+    max_bytes: Option<u64>,
+    fsync: Option<Word<Fsync>>,
+    mode: Option<Word<SpoolMode>>,
 }
 
 /// A mechanism by Kafka's name of it.
@@ -207,6 +257,32 @@ mod tests {
         let credentials = read.mechanism.credentials().unwrap();
         assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("u", " p,q "));
         assert_eq!((read.mechanism.name(), read.allow_unencrypted), ("SCRAM-SHA-512", false));
+    }
+
+    #[test]
+    fn spool_is_a_table_with_a_directory() {
+        let read = |json: &str| serde_json::from_str(json).map(|SpoolKey(spool)| spool).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"dir": "a b"}"#).unwrap(), Spool::new("a b"));
+        let all = r#"{"dir": "d", "max_bytes": 5, "fsync": {"interval_ms": 6}, "mode": "Write_Ahead"}"#;
+        let interval = Fsync::Interval(std::time::Duration::from_millis(6));
+        let expected = Spool::new("d").max_bytes(5).fsync(interval).mode(SpoolMode::WriteAhead);
+        assert_eq!(read(all).unwrap(), expected);
+        for (word, fsync) in [("never", Fsync::Never), ("every_batch", Fsync::EveryBatch), ("interval_ms=6", interval)]
+        {
+            let json = format!(r#"{{"dir": "d", "fsync": "{word}", "mode": "overflow"}}"#);
+            assert_eq!(read(&json).unwrap(), Spool::new("d").fsync(fsync));
+        }
+        for (json, words) in [
+            ("{}", "needs a directory"),
+            ("\"d\"", "a table of `dir`"),
+            (r#"{"dir": 5}"#, "in quotes"),
+            (r#"{"dir": "d", "fsync": "always"}"#, "\"every_batch\""),
+            (r#"{"dir": "d", "mode": "always"}"#, "\"write_ahead\""),
+            (r#"{"dir": "d", "max": 5}"#, "`max_bytes`"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(words) && !error.contains("always"), "{error}");
+        }
     }
 
     #[test]

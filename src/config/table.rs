@@ -57,6 +57,10 @@ const ROWS: &[Row] = &[
     row("the same", "text", "", "the same", "who the client is", "sasl.user"),
     row("the same", "text", "", "the same", "its password", "sasl.password"),
     row("`Sasl::allow_unencrypted`", "`true`, `false`", "`false`", "the same", "a password may be sent without `tls`", "sasl.allow_unencrypted"),
+    row("`Spool::new`", "path of a directory", "in memory alone", "both, with the feature `spool`", "where records wait on the disk", "spool.dir"),
+    row("`Spool::max_bytes`", "bytes, from 1 MiB", "1,073,741,824", "the same", "what they may take there", "spool.max_bytes"),
+    row("`Spool::fsync`", "`never`, `interval_ms=1000`, `every_batch`", "`interval_ms=1000`", "the same", "when they are synced to the disk", "spool.fsync"),
+    row("`Spool::mode`", "`overflow`, `write_ahead`", "`overflow`", "the same", "which records go there", "spool.mode"),
     row("`client_option`", "table of texts", "none", "`async`", "properties of librdkafka", "client_options"),
     row("", "`kafka`", "", "", "as in the Python sink", "type"),
     row("", "`true`, `false`", "", "", "as in the Python sink: `transport` of `async` or `sync`", "async"),
@@ -111,8 +115,9 @@ mod tests {
         let mut known = read("{\"?\": 0}", "");
         known.extend(read("{\"tls\": {\"?\": 0}}", "tls."));
         known.extend(read("{\"sasl\": {\"?\": 0}}", "sasl."));
-        // It is its table, and has no value of its own.
-        known.retain(|key| key != "sasl");
+        known.extend(read("{\"spool\": {\"?\": 0}}", "spool."));
+        // They are their tables, and have no value of their own.
+        known.retain(|key| key != "sasl" && key != "spool");
         let mut listed: Vec<&str> = keys().collect();
         known.sort_unstable();
         listed.sort_unstable();
@@ -124,6 +129,8 @@ mod tests {
         let config = crate::Config::default();
         let delivery = &config.delivery;
         let (first, longest) = delivery.retry_backoff;
+        let spool = crate::Spool::new("d");
+        let crate::Fsync::Interval(fsync) = spool.fsync else { panic!("{spool:?}") };
         for (key, default) in [
             ("client_id", delivery.client_id.clone()),
             ("linger_ms", delivery.linger.as_millis().to_string()),
@@ -136,6 +143,8 @@ mod tests {
             ("queue_bytes", config.queue_bytes.to_string()),
             ("bootstrap_servers", config.bootstrap_servers.join(",")),
             ("topic", config.topic.clone()),
+            ("spool.max_bytes", spool.max_bytes.to_string()),
+            ("spool.fsync", format!("interval_ms={}", fsync.as_millis())),
         ] {
             let row = ROWS.iter().find(|row| row.key == key).unwrap();
             // Thousands have commas, a list a blank after its comma.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Acks, Credentials, DeliverySettings, Overflow, Startup};
+use super::{Acks, Credentials, DeliverySettings, Fsync, Overflow, Spool, Startup};
 use crate::error::LoggerConfigError;
 
 type Checked = Result<(), LoggerConfigError>;
@@ -87,6 +87,26 @@ pub(super) fn overflow(overflow: Overflow) -> Checked {
     match overflow {
         Overflow::BlockFor(Duration::ZERO) => {
             refuse("overflow", "a wait of no time is no wait: give BlockFor some milliseconds, or take DropNewest")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What no spool can be; the directory is looked at by the one that opens it.
+pub(super) fn spool(spool: &Spool) -> Checked {
+    const LEAST: u64 = 1 << 20;
+    // A pebibyte: above any disk this will see, below any overflow.
+    const MOST: u64 = 1 << 50;
+    if spool.directory.as_os_str().is_empty() {
+        return refuse("spool", "has no directory: give the path of one that is for this logger alone");
+    }
+    if !(LEAST..=MOST).contains(&spool.max_bytes) {
+        let problem = format!("has max_bytes of {}: it must be from {LEAST} to {MOST}", spool.max_bytes);
+        return refuse("spool", problem);
+    }
+    match spool.fsync {
+        Fsync::Interval(interval) if !(1..=3_600_000).contains(&interval.as_millis()) => {
+            refuse("spool", format!("has an fsync interval of {interval:?}: it must be from 1 ms to an hour"))
         }
         _ => Ok(()),
     }
@@ -234,6 +254,23 @@ mod tests {
         assert!(queue_records(0).is_err() && queue_records(1 << 31).is_err() && queue_records(1).is_ok());
         assert!(queue_bytes(0).is_err() && queue_bytes(usize::MAX).is_err() && queue_bytes(1).is_ok());
         assert!(startup(Startup::Check(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn a_spool_without_a_directory_or_beyond_its_bounds_is_refused() {
+        const MS: fn(u64) -> Duration = Duration::from_millis;
+        for (wrong, words) in [
+            (Spool::new(""), "no directory"),
+            (Spool::new("d").max_bytes((1 << 20) - 1), "max_bytes of 1048575"),
+            (Spool::new("d").max_bytes(u64::MAX), "max_bytes"),
+            (Spool::new("d").fsync(Fsync::Interval(MS(0))), "interval"),
+            (Spool::new("d").fsync(Fsync::Interval(MS(3_600_001))), "interval"),
+        ] {
+            let error = Config::default().spool(wrong).validate().unwrap_err();
+            assert!(error.option() == "spool" && error.to_string().contains(words), "{error}");
+        }
+        Config::default().spool(Spool::new("d")).validate().unwrap();
+        Config::default().spool(Spool::new("d").max_bytes(1 << 20).fsync(Fsync::Never)).validate().unwrap();
     }
 
     #[test]

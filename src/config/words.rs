@@ -9,7 +9,10 @@ use std::time::Duration;
 use log::{Level, LevelFilter};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Acks, ClientOptions, Compression, IntoBootstrapServers, Overflow, Startup, SyncProducer, Transport};
+use super::{
+    Acks, ClientOptions, Compression, Fsync, IntoBootstrapServers, Overflow, SpoolMode, Startup, SyncProducer,
+    Transport,
+};
 
 /// A value that is one word, in any case. `{"key": value}` is the word `key=value`.
 pub(super) trait FromWord: Sized {
@@ -121,6 +124,32 @@ impl FromWord for Startup {
         Some(match word.split_once('=') {
             Some(("check_ms", millis)) => Startup::Check(Duration::from_millis(millis.parse().ok()?)),
             None if word == "background" => Startup::Background,
+            _ => return None,
+        })
+    }
+}
+
+impl FromWord for Fsync {
+    const EXPECTED: &'static str =
+        "\"never\", \"every_batch\", {\"interval_ms\": 1000} or this as \"interval_ms=1000\"";
+
+    fn from_word(word: &str) -> Option<Fsync> {
+        Some(match word.split_once('=') {
+            Some(("interval_ms", millis)) => Fsync::Interval(Duration::from_millis(millis.parse().ok()?)),
+            None if word == "never" => Fsync::Never,
+            None if word == "every_batch" => Fsync::EveryBatch,
+            _ => return None,
+        })
+    }
+}
+
+impl FromWord for SpoolMode {
+    const EXPECTED: &'static str = "\"overflow\" or \"write_ahead\"";
+
+    fn from_word(word: &str) -> Option<SpoolMode> {
+        Some(match word {
+            "overflow" => SpoolMode::Overflow,
+            "write_ahead" => SpoolMode::WriteAhead,
             _ => return None,
         })
     }

@@ -22,6 +22,7 @@ use crate::config::{Compression, Config, SyncProducer, Transport};
 use crate::delivery::DeliveryErrorKind;
 use crate::error::{LoggerDependencyError, LoggerError, Missing, Needs, StartupError, StartupErrorKind};
 use crate::queue::{Batch, Generation, Meta};
+use crate::spool;
 use crate::status::Health;
 
 /// A client that carries records to the brokers.
@@ -148,6 +149,9 @@ fn missing(config: &Config, transport: Transport) -> Option<Missing> {
     }
     if !cfg!(feature = "zstd") && !never && config.delivery.compression == Some(Compression::Zstd) {
         return Some(Missing::Zstd(transport));
+    }
+    if !spool::COMPILED && config.spool.is_some() {
+        return Some(Missing::Spool(transport));
     }
     None
 }

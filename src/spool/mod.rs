@@ -1,0 +1,110 @@
+//! Records on the disk: those that memory has no room for, or all, ahead of their sending.
+//!
+//! This is the one place that asks for the feature `spool`.
+
+#[cfg(feature = "spool")]
+mod directory;
+#[cfg(feature = "spool")]
+mod reader;
+#[cfg(feature = "spool")]
+mod segment;
+// Without the feature nothing is ever opened: `transport::choose` has said so by then.
+#[cfg_attr(feature = "spool", path = "store.rs")]
+#[cfg_attr(not(feature = "spool"), path = "absent.rs")]
+mod store;
+
+use std::fmt;
+use std::ops::Range;
+
+pub(crate) use self::store::Store;
+use crate::severity::Severity;
+
+/// Whether there can be a spool in this build.
+pub(crate) const COMPILED: bool = cfg!(feature = "spool");
+
+/// Why records were not appended. Later ones may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// They would take more than `max_bytes`.
+    Full,
+    /// The disk, or what stands for it, failed: in words, with the directory.
+    Io(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Full => f.write_str("the spool has max_bytes already"),
+            Refusal::Io(problem) => f.write_str(problem),
+        }
+    }
+}
+
+/// What could not be read back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// Records that had been appended and are not there, or not whole.
+    pub(crate) records: u64,
+    /// Bytes in which no whole record is: those records' own, and what an interrupted append has left.
+    pub(crate) bytes: u64,
+}
+
+impl Damage {
+    pub(crate) fn add(&mut self, other: Damage) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+    }
+}
+
+/// A record of the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored<'a> {
+    pub(crate) number: u64,
+    pub(crate) severity: Severity,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Records in the order of their numbers, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    records: Vec<Place>,
+    /// Everything below is in this chunk, lost, or removed: where the next read begins.
+    pub(crate) next: u64,
+    /// What is missing among the records read, told once. Those records have numbers too, below `next`.
+    pub(crate) skipped: Damage,
+}
+
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    severity: Severity,
+    timestamp_ms: i64,
+    payload: Range<usize>,
+}
+
+impl Chunk {
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = Stored<'_>> {
+        self.records.iter().filter_map(|record| {
+            let payload = self.bytes.get(record.payload.clone())?;
+            let Place { number, severity, timestamp_ms, .. } = *record;
+            Some(Stored { number, severity, timestamp_ms, payload })
+        })
+    }
+
+    fn push(&mut self, record: Stored<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record.payload);
+        let Stored { number, severity, timestamp_ms, .. } = record;
+        self.records.push(Place { number, severity, timestamp_ms, payload: start..self.bytes.len() });
+    }
+}
