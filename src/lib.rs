@@ -9,6 +9,7 @@ mod deadline;
 mod delivery;
 mod error;
 mod exit;
+mod fallback;
 mod fields;
 mod format;
 mod global;
@@ -22,7 +23,8 @@ mod transport;
 mod worker;
 
 pub use crate::config::{
-    Acks, Compression, Config, IntoBootstrapServers, OauthToken, Overflow, Sasl, Startup, SyncProducer, Tls, Transport,
+    Acks, Compression, Config, Fallback, IntoBootstrapServers, OauthToken, Overflow, Oversize, Sasl, Startup,
+    SyncProducer, Tls, Transport,
 };
 pub use crate::delivery::{
     Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,

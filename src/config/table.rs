@@ -48,6 +48,9 @@ const ROWS: &[Row] = &[
     row("`queue_records`", "records", "100,000", "both", "bound of what waits and is in flight", "queue_records"),
     row("`queue_bytes`", "bytes of payload", "67,108,864", "both", "the same, in bytes", "queue_bytes"),
     row("`overflow`", "`drop_newest`, `drop_oldest`, `drop_below=warn`, `block`, `block_for_ms=100`", "`drop_newest`", "both", "what a full queue does", "overflow"),
+    row("`max_record_bytes`", "bytes, from 512", "1,000,000", "both", "the largest payload", "max_record_bytes"),
+    row("`oversize`", "`truncate`, `drop`", "`truncate`", "both", "what becomes of a larger one", "oversize"),
+    row("`fallback`", "`off`, `stderr`, `file=path`", "`off`", "both", "where records go that do not arrive", "fallback"),
     row("`startup`", "`background`, `check_ms=5000`", "`background`", "both", "whether `init` waits for a broker", "startup"),
     row("`tls`", "`true`, or a table of what follows", "no encryption", "both, but for the `kafka` crate", "encrypts, and verifies the brokers", "tls"),
     row("`Tls::ca_file`", "path", "the system's", "the same", "which certificates are trusted", "tls.ca_file"),
@@ -134,6 +137,7 @@ mod tests {
             ("retry_backoff_ms", format!("{} {}", first.as_millis(), longest.as_millis())),
             ("queue_records", config.queue_records.to_string()),
             ("queue_bytes", config.queue_bytes.to_string()),
+            ("max_record_bytes", config.record_bytes().to_string()),
             ("bootstrap_servers", config.bootstrap_servers.join(",")),
             ("topic", config.topic.clone()),
         ] {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use log::{Level, LevelFilter};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Acks, ClientOptions, Compression, IntoBootstrapServers, Overflow, Startup, SyncProducer, Transport};
+use super::{
+    Acks, ClientOptions, Compression, IntoBootstrapServers, Overflow, Oversize, Startup, SyncProducer, Transport,
+};
 
 /// A value that is one word, in any case. `{"key": value}` is the word `key=value`.
 pub(super) trait FromWord: Sized {
@@ -109,6 +111,18 @@ impl FromWord for Overflow {
             None if word == "drop_newest" => Overflow::DropNewest,
             None if word == "drop_oldest" => Overflow::DropOldest,
             None if word == "block" => Overflow::Block,
+            _ => return None,
+        })
+    }
+}
+
+impl FromWord for Oversize {
+    const EXPECTED: &'static str = "\"truncate\" or \"drop\"";
+
+    fn from_word(word: &str) -> Option<Oversize> {
+        Some(match word {
+            "truncate" => Oversize::Truncate,
+            "drop" => Oversize::Drop,
             _ => return None,
         })
     }

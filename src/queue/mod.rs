@@ -120,11 +120,6 @@ impl Queue {
         }
     }
 
-    /// The largest payload that fits at all.
-    pub(crate) fn most_bytes(&self) -> usize {
-        self.most_bytes
-    }
-
     /// How much a client may have at once: all, so that its timeouts run from the call; but half where the rest is to
     /// wait here and make room for newer records.
     pub(crate) fn window(&self) -> (usize, usize) {

@@ -15,6 +15,7 @@ mod broker;
 mod child;
 mod direct;
 mod exit;
+mod fallback;
 mod init;
 mod input;
 mod inside;
@@ -30,6 +31,7 @@ fn main() {
         awaited::scenarios(),
         direct::scenarios(),
         exit::scenarios(),
+        fallback::scenarios(),
         init::scenarios(),
         input::scenarios(),
         inside::scenarios(),
