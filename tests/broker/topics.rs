@@ -56,7 +56,8 @@ pub(crate) fn over_the_limit(target: &Target) {
     assert!(notices.len() == 1 && notices[0].contains(": failed 1"), "{notices:?}");
     assert_eq!((stats.fallback_written, stats.fallback_missed), (1, 0));
     let records = target.read(&name, 8 * EACH as usize);
-    assert!(counts(&records, EACH).iter().all(|count| *count == 2));
+    let counted = counts(&records, EACH);
+    assert!(counted.iter().all(|count| *count == 2), "{counted:?}");
 }
 
 pub(crate) fn cut_to_the_limit(target: &Target) {
@@ -73,7 +74,8 @@ pub(crate) fn cut_to_the_limit(target: &Target) {
     assert_eq!((stats.dropped.total(), stats.fields_left_out), (0, 0));
     let records = target.read(&name, 8 * EACH as usize + 1);
     let (cut, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.value.len() > 1_000);
-    assert!(counts(&others, EACH).iter().all(|count| *count == 2));
+    let counted = counts(&others, EACH);
+    assert!(counted.iter().all(|count| *count == 2), "{counted:?}");
     let [cut] = &cut[..] else { panic!("{} large records", cut.len()) };
     assert!((9_800..=9_900).contains(&cut.value.len()), "{} bytes", cut.value.len());
     let value: serde_json::Value = serde_json::from_slice(&cut.value).unwrap();

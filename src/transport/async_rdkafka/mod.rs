@@ -233,6 +233,10 @@ impl Client for AsyncClient {
             self.health.down("librdkafka has lost all its brokers: it is given the bootstrap servers again");
             servers::add(self.producer.client(), &self.servers);
         }
+        if self.draining && self.narrower.is_some() && !self.held.is_empty() {
+            // What was behind the batch is refused too, and goes to librdkafka's queue again.
+            self.drain();
+        }
         if self.draining && self.held.is_empty() {
             self.expire(outcomes);
             // Not for want of anything: there are a dozen sizes at the most.
@@ -241,7 +245,7 @@ impl Client for AsyncClient {
             }
         }
         self.patience = match () {
-            () if heard || outcomes.len() > before => SHORTEST_PATIENCE,
+            () if heard || outcomes.len() > before || self.narrower.is_some() => SHORTEST_PATIENCE,
             () if self.held.is_empty() && !self.draining => IDLE_PATIENCE,
             () => (self.patience * 2).min(LONGEST_PATIENCE),
         };
@@ -253,6 +257,7 @@ impl Client for AsyncClient {
 
     fn give_back(&mut self, deadline: Instant) -> Vec<Outcome> {
         let mut outcomes = std::mem::take(&mut self.refused);
+        self.narrower = None;
         self.drain();
         loop {
             for report in self.producer.context().take_reports() {
@@ -343,7 +348,7 @@ impl AsyncClient {
     /// Goes over to a producer of smaller batches, until each record that the topic does not take is alone. All that
     /// this one holds goes there too, or what is behind the batch would overtake it.
     fn narrow(&mut self) {
-        if self.narrower.is_some() {
+        if self.draining {
             return;
         }
         let narrower = (self.batch_bytes / 4).max(1);
@@ -401,6 +406,9 @@ impl AsyncClient {
             Some(batch_bytes) => {
                 self.batch_bytes = batch_bytes;
                 self.client_config.set("batch.size", batch_bytes.to_string());
+                // A broker takes any number for the first of a new producer: with another batch under way behind one that
+                // it refuses, that one would overtake it.
+                self.client_config.set("max.in.flight.requests.per.connection", "1");
             }
             None => self.replace.begin(),
         }
@@ -428,11 +436,14 @@ impl AsyncClient {
         }
     }
 
-    /// Has all records come back from a producer that is of no use any more.
+    /// Has all records come back from a producer that is of no use any more. What is under way from one whose batches
+    /// are too large has its answer yet, and is not there twice.
     fn drain(&mut self) {
         self.draining = true;
+        let purge = PurgeConfig::default().queue();
+        let purge = if self.narrower.is_some() { purge } else { purge.inflight() };
         // Not waited for: a thread of librdkafka may be inside a name look-up.
-        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+        self.producer.purge(purge.non_blocking());
     }
 }
 
