@@ -10,6 +10,7 @@ mod deadline;
 mod delivery;
 mod error;
 mod exit;
+mod fallback;
 mod fields;
 mod format;
 mod global;
@@ -26,8 +27,8 @@ mod transport;
 mod worker;
 
 pub use crate::config::{
-    Acks, Compression, Config, Fsync, IntoBootstrapServers, OauthToken, Overflow, Sasl, Spool, SpoolMode, Startup,
-    SyncProducer, Tls, Transport,
+    Acks, Compression, Config, Fallback, Fsync, IntoBootstrapServers, OauthToken, Overflow, Oversize, Sasl, Spool,
+    SpoolMode, Startup, SyncProducer, Tls, Transport,
 };
 pub use crate::delivery::{
     Delivered, Delivery, DeliveryError, DeliveryErrorKind, DropReason, Dropped, FlushError, ShutdownReport, Stats,

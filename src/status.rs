@@ -21,6 +21,8 @@ pub struct Status {
     pub last_error: Option<String>,
     /// When a broker last acknowledged a record.
     pub last_ack: Option<SystemTime>,
+    /// The last thing that went wrong with the [`fallback`](crate::Config::fallback), even if all is well again.
+    pub fallback_error: Option<String>,
 }
 
 /// Whether records get through.
@@ -50,11 +52,13 @@ struct Seen {
     /// The last error that is not about a record: the reason for what happens to records.
     last_heard: Option<String>,
     last_ack: Option<SystemTime>,
+    fallback_error: Option<String>,
 }
 
 impl Health {
     pub(crate) fn new(transport: Transport, client: String) -> Health {
-        let seen = Seen { client, state: State::Connecting, last_error: None, last_heard: None, last_ack: None };
+        let state = State::Connecting;
+        let seen = Seen { client, state, last_error: None, last_heard: None, last_ack: None, fallback_error: None };
         Health { transport, seen: Mutex::new(seen) }
     }
 
@@ -85,6 +89,11 @@ impl Health {
         self.seen.lock().last_error = Some(cause.to_owned());
     }
 
+    /// The fallback could not take a record.
+    pub(crate) fn fallback(&self, error: String) {
+        self.seen.lock().fallback_error = Some(error);
+    }
+
     /// The last thing heard about the way to the brokers, to say why a record was given up.
     pub(crate) fn last_heard(&self) -> Option<String> {
         self.seen.lock().last_heard.clone()
@@ -112,6 +121,7 @@ impl Health {
             state: seen.state,
             last_error: seen.last_error.clone(),
             last_ack: seen.last_ack,
+            fallback_error: seen.fallback_error.clone(),
         }
     }
 }

@@ -22,6 +22,8 @@ const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duratio
 
 /// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each.
 const LONGEST_REST: Duration = Duration::from_millis(1);
+/// A client that is given up has so long to give back what it holds, where somebody wants that.
+const GIVE_BACK: Duration = Duration::from_millis(500);
 
 pub(crate) struct Worker {
     /// How long a client waits for more records to send along.
@@ -39,6 +41,7 @@ impl Worker {
         let mut shift = Shift { worker: &self, client: Some(client), batch: None, in_flight: InFlight::default() };
         let end = End(&self);
         shift.work();
+        shift.abandon();
         drop(end);
         let client = shift.client.take();
         // A client that panics while it ends takes nothing with it: all is counted.
@@ -54,23 +57,51 @@ impl Drop for End<'_> {
         if thread::panicking() {
             self.0.health.down("the worker panicked: records are no longer taken");
         }
-        abandon(&self.0.queue, &self.0.losses);
+        abandon(&self.0.queue, &self.0.losses, || 0);
     }
 }
 
-/// Ends the queue with what is in it, and tells of each record that somebody wants to hear of.
-pub(crate) fn abandon(queue: &Queue, losses: &Losses) {
+/// Ends the queue with what is in it, and tells of each record that somebody wants to hear of. `take_back` tells of those
+/// that came out of it and can be had back, and counts them.
+pub(crate) fn abandon(queue: &Queue, losses: &Losses, take_back: impl FnOnce() -> usize) {
+    let _telling = losses.telling();
     let left = queue.abandon();
     for mut batch in left.waiting {
-        while let Some((payload, meta)) = batch.pop() {
-            losses.dropped(&meta, payload, DropReason::Shutdown);
-        }
+        tell_dropped(&mut batch, losses);
     }
+    let back = if left.with_client > 0 { take_back() } else { 0 };
     // Those of them that waited have just been told; this is for those with a client, which has their payloads.
     for meta in &left.awaited {
         losses.given_up(meta, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
     }
-    losses.missed(left.with_client);
+    losses.missed(left.with_client.saturating_sub(back));
+}
+
+fn tell_dropped(batch: &mut Batch, losses: &Losses) {
+    while let Some((payload, meta)) = batch.pop() {
+        losses.dropped(&meta, payload, DropReason::Shutdown);
+    }
+}
+
+/// Has a client that is given up give back what it can, and tells of that; how many records it was.
+fn take_back(client: &mut dyn Client, losses: &Losses, kind: DeliveryErrorKind, cause: &str) -> usize {
+    if !losses.wants_payloads() {
+        return 0;
+    }
+    let cause: Arc<str> = cause.into();
+    let deadline = deadline::after(GIVE_BACK);
+    let outcomes = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
+    let mut records = 0;
+    for outcome in outcomes {
+        match (outcome.meta, outcome.result) {
+            (Some(meta), Err(failure)) => losses.given_back(&meta, failure.payload, kind, &cause),
+            (None, Err(_)) => continue,
+            // It has arrived, and was counted as given up.
+            (_, Ok(_)) => {}
+        }
+        records += outcome.records;
+    }
+    records
 }
 
 /// What the worker holds while it runs.
@@ -130,6 +161,23 @@ impl Shift<'_> {
         }
     }
 
+    /// Ends the queue, and tells of what is left of all that came out of it.
+    fn abandon(&mut self) {
+        let Worker { queue, losses, .. } = self.worker;
+        let (client, batch) = (&mut self.client, &mut self.batch);
+        abandon(queue, losses, || {
+            let mut back = 0;
+            if let Some(client) = client {
+                back += take_back(client.as_mut(), losses, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
+            }
+            if let Some(batch) = batch {
+                back += batch.len();
+                tell_dropped(batch, losses);
+            }
+            back
+        });
+    }
+
     fn wait(&self, stop_by: Option<Instant>, patience: Duration, room: Room) {
         let wake = deadline::after(patience);
         self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), room);
@@ -163,6 +211,7 @@ impl Shift<'_> {
         if settled.delivered > 0 {
             health.acknowledged();
         }
+        let _telling = if settled.failed > 0 { losses.telling() } else { None };
         if !queue.settle(&settled) {
             outcomes.clear();
         }
@@ -170,7 +219,8 @@ impl Shift<'_> {
             match (outcome.meta, outcome.result) {
                 (Some(meta), Ok(ack)) => losses.delivered(&meta, ack),
                 (Some(meta), Err(failure)) => losses.failed(&meta, failure),
-                (None, _) => {}
+                (None, Err(_)) => losses.missed_by_fallback(outcome.records),
+                (None, Ok(_)) => {}
             }
         }
         settled.delivered > 0
@@ -182,13 +232,17 @@ impl Shift<'_> {
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let cause = format!("the client panicked and is replaced: {words}");
         self.worker.health.down(cause.as_str());
-        let client = self.client.take();
+        let mut client = self.client.take();
         let parts = self.in_flight.drain();
         let failed: usize = parts.iter().map(|part| part.records).sum();
         let Worker { queue, losses, .. } = self.worker;
+        let _telling = losses.telling();
         let awaited = queue.take_handed_over();
-        if queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) {
-            losses.missed(failed - awaited.len());
+        if queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) && failed > 0 {
+            let back = client
+                .as_mut()
+                .map_or(0, |client| take_back(client.as_mut(), losses, DeliveryErrorKind::Rejected, &cause));
+            losses.missed(failed.saturating_sub(back));
         }
         for meta in &awaited {
             losses.given_up(meta, DeliveryErrorKind::Rejected, &cause);

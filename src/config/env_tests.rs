@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::super::{Acks, Compression, Fsync, Overflow, Sasl, Spool, SpoolMode, Startup, SyncProducer, Tls, Transport};
+use super::super::{
+    Acks, Compression, Fallback, Fsync, Overflow, Oversize, Sasl, Spool, SpoolMode, Startup, SyncProducer, Tls,
+    Transport,
+};
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, LoggerConfigError> {
@@ -36,6 +39,9 @@ fn every_key_has_a_variable() {
         ("KAFKA_LOG_QUEUE_RECORDS", "13"),
         ("KAFKA_LOG_QUEUE_BYTES", "14"),
         ("KAFKA_LOG_OVERFLOW", "block_for_ms=100"),
+        ("KAFKA_LOG_MAX_RECORD_BYTES", "16"),
+        ("KAFKA_LOG_OVERSIZE", "Drop"),
+        ("KAFKA_LOG_FALLBACK", "file=/var/Lost.jsonl"),
         ("KAFKA_LOG_STARTUP", "check_ms=15"),
         ("KAFKA_LOG_SYNC_PRODUCER", "Wire"),
         ("KAFKA_LOG_TLS", "true"),
@@ -72,6 +78,9 @@ fn every_key_has_a_variable() {
         .queue_records(13)
         .queue_bytes(14)
         .overflow(Overflow::BlockFor(MS(100)))
+        .max_record_bytes(16)
+        .oversize(Oversize::Drop)
+        .fallback(Fallback::File("/var/Lost.jsonl".into()))
         .startup(Startup::Check(MS(15)))
         .sync_producer(SyncProducer::Wire)
         .tls(Tls::default().ca_file("/ca, all.pem").ca_pem("PEM").client_certificate("/c.pem", "/c.key"))

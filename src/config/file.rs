@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::fallback::FallbackKey;
 use super::security_words::{SaslKey, SpoolKey, TlsKey};
 use super::words::{Kafka, Servers, Word};
-use super::{Acks, ClientOptions, Compression, Config, Overflow, Startup, SyncProducer, Transport};
+use super::{Acks, ClientOptions, Compression, Config, Overflow, Oversize, Startup, SyncProducer, Transport};
 use crate::error::{LoggerConfigError, LoggerError};
 
 impl Config {
@@ -131,6 +132,9 @@ pub(super) struct Keys {
     queue_records: Option<usize>,
     queue_bytes: Option<usize>,
     overflow: Option<Word<Overflow>>,
+    max_record_bytes: Option<usize>,
+    oversize: Option<Word<Oversize>>,
+    fallback: Option<FallbackKey>,
     startup: Option<Word<Startup>>,
     tls: Option<TlsKey>,
     sasl: Option<SaslKey>,
@@ -173,6 +177,9 @@ impl Keys {
         let config = given(config, self.queue_records, Config::queue_records);
         let config = given(config, self.queue_bytes, Config::queue_bytes);
         let config = given(config, self.overflow, |config, Word(overflow)| config.overflow(overflow));
+        let config = given(config, self.max_record_bytes, Config::max_record_bytes);
+        let config = given(config, self.oversize, |config, Word(oversize)| config.oversize(oversize));
+        let config = given(config, self.fallback, |config, FallbackKey(fallback)| config.fallback(fallback));
         let config = given(config, self.startup, |config, Word(startup)| config.startup(startup));
         let config = given(config, self.tls.and_then(|TlsKey(tls)| tls), Config::tls);
         let config = given(config, self.sasl, |config, SaslKey(sasl)| config.sasl(sasl));

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{Fsync, Sasl, Spool, SpoolMode, Tls};
+use super::super::{Fallback, Fsync, Sasl, Spool, SpoolMode, Tls};
 use super::*;
 
 const PYTHON: &str = r#"{"type":"kafka","bootstrap_servers":["localhost:9092"],"topic":"app.logs","async":true,"logger_name":"api","level":"INFO","use_json":true}"#;
@@ -25,6 +25,9 @@ retry_backoff_ms = [11, 12]
 queue_records = 13
 queue_bytes = 14
 overflow = { drop_below = "warn" }
+max_record_bytes = 16
+oversize = "drop"
+fallback = { file = "Lost.jsonl" }
 startup = { check_ms = 15 }
 sync_producer = "kafka"
 tls = { ca_file = "ca.pem", client_certificate = ["c.pem", "c.key"] }
@@ -57,6 +60,9 @@ fn all() -> Config {
         .queue_records(13)
         .queue_bytes(14)
         .overflow(Overflow::DropBelow(log::Level::Warn))
+        .max_record_bytes(16)
+        .oversize(Oversize::Drop)
+        .fallback(Fallback::File("Lost.jsonl".into()))
         .startup(Startup::Check(MS(15)))
         .sync_producer(SyncProducer::Kafka)
         .tls(Tls::default().ca_file("ca.pem").client_certificate("c.pem", "c.key"))

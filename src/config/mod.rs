@@ -2,6 +2,7 @@
 
 mod delivery;
 mod env;
+mod fallback;
 mod file;
 mod options;
 mod security;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use log::LevelFilter;
 
 pub(crate) use self::delivery::{ClientOptions, DeliverySettings};
-pub use self::options::{Acks, Compression, Overflow, Startup, SyncProducer, Transport};
+pub use self::fallback::Fallback;
+pub use self::options::{Acks, Compression, Overflow, Oversize, Startup, SyncProducer, Transport};
 pub(crate) use self::security::{Credentials, Mechanism, TokenCallback, without_secret};
 pub use self::security::{OauthToken, Sasl, Tls};
 pub use self::servers::IntoBootstrapServers;
@@ -61,6 +63,10 @@ pub struct Config {
     pub(crate) queue_bytes: usize,
     pub(crate) startup: Startup,
     pub(crate) overflow: Overflow,
+    /// None: the default, or all that the queue takes where that is less.
+    pub(crate) max_record_bytes: Option<usize>,
+    pub(crate) oversize: Oversize,
+    pub(crate) fallback: Fallback,
     pub(crate) on_delivery_error: Option<OnDeliveryError>,
     pub(crate) spool: Option<Spool>,
     pub(crate) delivery: DeliverySettings,
@@ -91,6 +97,9 @@ impl Config {
             queue_bytes: 64 * 1024 * 1024,
             startup: Startup::Background,
             overflow: Overflow::DropNewest,
+            max_record_bytes: None,
+            oversize: Oversize::Truncate,
+            fallback: Fallback::Off,
             on_delivery_error: None,
             spool: None,
             delivery: DeliverySettings::default(),
@@ -143,7 +152,7 @@ impl Config {
 
     /// Bounds the payload bytes that wait and are in flight together. Default: 64 MiB.
     ///
-    /// A single record larger than this is dropped and counted in `dropped.oversize`.
+    /// It must not be less than a [`max_record_bytes`](Config::max_record_bytes) that was set.
     pub fn queue_bytes(mut self, bytes: usize) -> Config {
         self.queue_bytes = bytes;
         self
@@ -157,6 +166,45 @@ impl Config {
         self
     }
 
+    /// The largest payload, in bytes. Default: 1,000,000, or [`queue_bytes`](Config::queue_bytes) where that is less.
+    ///
+    /// A larger one follows [`oversize`](Config::oversize). Brokers take 1,048,588 bytes by default
+    /// (`message.max.bytes`), of which a record takes some for itself. Where a topic takes less (`max.message.bytes`),
+    /// a record over that limit is refused by the broker and has failed, alone: set this a hundred bytes below
+    /// the topic's limit to have it cut instead. From 512.
+    pub fn max_record_bytes(mut self, bytes: usize) -> Config {
+        self.max_record_bytes = Some(bytes);
+        self
+    }
+
+    /// What happens to a record that is larger than [`max_record_bytes`](Config::max_record_bytes). Default:
+    /// [`Oversize::Truncate`].
+    ///
+    /// Either way the payload is never written beyond half as much again: what is left over is counted as it passes,
+    /// up to 64 MiB. One whose `logger` and `target` alone are over the limit is dropped in any case.
+    pub fn oversize(mut self, oversize: Oversize) -> Config {
+        self.oversize = oversize;
+        self
+    }
+
+    /// Where a record goes that failed or was dropped. Default: [`Fallback::Off`].
+    ///
+    /// The caller's thread hands it over and does no I/O; of those dropped at the call 8 MiB may wait, of those that had
+    /// been taken [`queue_bytes`](Config::queue_bytes). What is beyond is counted in `fallback_missed`, and so is what
+    /// cannot be written. The first loss is announced by a notice with the counts by reason, which comes again every 10 s
+    /// while there are more, and once more when records arrive again: a payload like the others, with the target
+    /// `kafka_log`. `shutdown`, a flush, the drop of the last handle and the end of the process give it up to 1 s to
+    /// write what it has; and at the end of the process, what could not be delivered goes to it too.
+    ///
+    /// ```
+    /// let config = kafka_log::Config::new("localhost:9092", "app.logs")
+    ///     .fallback(kafka_log::Fallback::File("/var/log/app-lost.jsonl".into()));
+    /// ```
+    pub fn fallback(mut self, fallback: Fallback) -> Config {
+        self.fallback = fallback;
+        self
+    }
+
     /// Whether `init` and `build` wait for a broker. Default: [`Startup::Background`].
     pub fn startup(mut self, startup: Startup) -> Config {
         self.startup = startup;
@@ -166,7 +214,7 @@ impl Config {
     /// Calls this for each record that was not delivered: failed, or dropped for whatever reason but recursion.
     ///
     /// It runs on a thread of the logger's own, one call at a time, once a record. A slow one stalls nothing: errors
-    /// beyond 1,024 waiting ones, and those of records given up together with a client, are counted in
+    /// beyond 1,024 waiting ones, and those of records that a client did not give back when it was given up, are counted in
     /// `callbacks_missed`. A panic in it is contained. What it logs through this logger is dropped as recursive.
     /// Each record costs an allocation more with it.
     pub fn on_delivery_error(mut self, callback: impl Fn(&DeliveryError) + Send + Sync + 'static) -> Config {
@@ -183,10 +231,21 @@ impl Config {
         validate::startup(self.startup)?;
         validate::overflow(self.overflow)?;
         self.spool.as_ref().map_or(Ok(()), validate::spool)?;
+        validate::record_bytes(self.max_record_bytes, self.queue_bytes)?;
         validate::security(&self.delivery)?;
         validate::delivery(&self.delivery)
     }
 }
+
+impl Config {
+    /// The largest payload that is sent.
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.max_record_bytes.unwrap_or(MAX_RECORD_BYTES).min(self.queue_bytes)
+    }
+}
+
+/// Below the brokers' default `message.max.bytes`, 1,048,588, with room for what surrounds a record.
+const MAX_RECORD_BYTES: usize = 1_000_000;
 
 impl Default for Config {
     /// The Python sink's defaults: the broker at `localhost:9092`, the topic `logs`.

@@ -55,6 +55,19 @@ pub enum Overflow {
     BlockFor(Duration),
 }
 
+/// What happens to a record whose payload would be larger than
+/// [`max_record_bytes`](crate::Config::max_record_bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Oversize {
+    /// It is cut, once, and sent: counted in `truncated`. Its message ends with `…[truncated]` where the message was cut,
+    /// fields that do not fit are left out, the largest first, and counted in `fields_left_out`; and its field
+    /// `original_bytes` says how large the payload would have been.
+    Truncate,
+    /// It is dropped and counted in `dropped.oversize`.
+    Drop,
+}
+
 /// Whose acknowledgement makes a record a delivered one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -112,6 +112,22 @@ pub(super) fn spool(spool: &Spool) -> Checked {
     }
 }
 
+/// A limit that was set; the default bends.
+pub(super) fn record_bytes(record_bytes: Option<usize>, queue_bytes: usize) -> Checked {
+    /// What a payload needs beside its text: a cut one must still say something.
+    const LEAST: usize = 512;
+    let Some(record_bytes) = record_bytes else { return Ok(()) };
+    if record_bytes > queue_bytes {
+        let problem =
+            format!("is {record_bytes}, and the option `queue_bytes` is {queue_bytes}: it must not be larger");
+        return refuse("max_record_bytes", problem);
+    }
+    if record_bytes < LEAST {
+        return refuse("max_record_bytes", format!("is {record_bytes}: it must be {LEAST} at least"));
+    }
+    Ok(())
+}
+
 /// What no transport takes; the files are read by those that use them.
 pub(super) fn security(delivery: &DeliverySettings) -> Checked {
     let Some(sasl) = &delivery.sasl else { return Ok(()) };
@@ -317,10 +333,17 @@ mod tests {
             (config().batch_bytes(0), "batch_bytes"),
             (config().client_id("a\n"), "client_id"),
             (config().overflow(Overflow::BlockFor(MS(0))), "overflow"),
+            (config().max_record_bytes(511), "max_record_bytes"),
+            (config().max_record_bytes(10_001).queue_bytes(10_000), "max_record_bytes"),
         ] {
             assert_eq!(config.validate().unwrap_err().option(), option);
         }
         config().acks(Acks::Leader).validate().expect("the default of idempotence bends");
+        let error = config().max_record_bytes(10_001).queue_bytes(10_000).validate().unwrap_err().to_string();
+        assert!(error.contains("10001") && error.contains("`queue_bytes` is 10000"), "{error}");
+        let bent = config().queue_bytes(10_000);
+        bent.validate().expect("the default of max_record_bytes bends");
+        assert_eq!((bent.record_bytes(), config().record_bytes()), (10_000, 1_000_000));
         config().linger(MS(0)).retry_backoff(MS(1), MS(1)).validate().unwrap();
     }
 }

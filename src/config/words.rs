@@ -10,8 +10,8 @@ use log::{Level, LevelFilter};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    Acks, ClientOptions, Compression, Fsync, IntoBootstrapServers, Overflow, SpoolMode, Startup, SyncProducer,
-    Transport,
+    Acks, ClientOptions, Compression, Fsync, IntoBootstrapServers, Overflow, Oversize, SpoolMode, Startup,
+    SyncProducer, Transport,
 };
 
 /// A value that is one word, in any case. `{"key": value}` is the word `key=value`.
@@ -112,6 +112,18 @@ impl FromWord for Overflow {
             None if word == "drop_newest" => Overflow::DropNewest,
             None if word == "drop_oldest" => Overflow::DropOldest,
             None if word == "block" => Overflow::Block,
+            _ => return None,
+        })
+    }
+}
+
+impl FromWord for Oversize {
+    const EXPECTED: &'static str = "\"truncate\" or \"drop\"";
+
+    fn from_word(word: &str) -> Option<Oversize> {
+        Some(match word {
+            "truncate" => Oversize::Truncate,
+            "drop" => Oversize::Drop,
             _ => return None,
         })
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -80,6 +80,8 @@ pub(crate) struct Tracked {
     pub(crate) awaited: bool,
     /// Whether a client has it.
     handed_over: AtomicBool,
+    /// Of a payload that was cut; 0 where it is whole.
+    original_bytes: AtomicU64,
     waiting: Mutex<Waiting>,
 }
 
@@ -95,6 +97,7 @@ impl Tracked {
             target: target.map(Box::from),
             awaited,
             handed_over: AtomicBool::new(false),
+            original_bytes: AtomicU64::new(0),
             waiting: Mutex::new(Waiting::For(None)),
         }
     }
@@ -105,6 +108,15 @@ impl Tracked {
 
     pub(crate) fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Its payload would have had so many bytes, and was cut.
+    pub(crate) fn truncated(&self, original_bytes: u64) {
+        self.original_bytes.store(original_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn original_bytes(&self) -> Option<u64> {
+        Some(self.original_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Makes the outcome known, once: what comes later is not heard.

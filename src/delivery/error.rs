@@ -18,6 +18,7 @@ pub struct DeliveryError {
     pub(crate) level: Level,
     pub(crate) target: Option<Box<str>>,
     pub(crate) payload: Vec<u8>,
+    pub(crate) original_bytes: Option<u64>,
     pub(crate) cause: Arc<str>,
 }
 
@@ -45,7 +46,7 @@ pub enum DeliveryErrorKind {
 pub enum DropReason {
     /// The queue was full, or an older record made room for a newer one.
     QueueFull,
-    /// The payload alone is larger than `queue_bytes`.
+    /// The payload is larger than [`max_record_bytes`](crate::Config::max_record_bytes).
     Oversize,
     /// A thread of the logger's own emitted it.
     Recursive,
@@ -69,7 +70,7 @@ impl DropReason {
     pub(crate) fn words(self) -> &'static str {
         match self {
             DropReason::QueueFull => "the queue is full",
-            DropReason::Oversize => "the payload alone is larger than `queue_bytes`",
+            DropReason::Oversize => "the payload is larger than `max_record_bytes`",
             DropReason::Recursive => "a thread of the logger's own emitted it",
             DropReason::Closed => "the logger has been shut down",
             DropReason::Shutdown => "the shutdown ran out of time",
@@ -88,6 +89,7 @@ impl DeliveryError {
             level,
             target: target.map(Box::from),
             payload: Vec::new(),
+            original_bytes: None,
             cause: "there is no global logger: `kafka_log::init` was not called".into(),
         }
     }
@@ -119,9 +121,17 @@ impl DeliveryError {
         self.target.as_deref()
     }
 
-    /// The payload, or nothing where it was not written, or is lost with a client that was given up.
+    /// The payload as it was to be sent, or nothing where it was not written, or is lost with a client that was given up.
     pub fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// How large the payload would have been, in bytes, if it had not been cut to
+    /// [`max_record_bytes`](crate::Config::max_record_bytes); none where it is whole.
+    ///
+    /// What was cut off the message counts without its escapes, and what is far over the limit not to its end.
+    pub fn original_bytes(&self) -> Option<u64> {
+        self.original_bytes
     }
 
     /// What went wrong, in words.
@@ -147,6 +157,7 @@ impl fmt::Debug for DeliveryError {
             .field("level", &self.level)
             .field("target", &self.target)
             .field("payload_bytes", &self.payload.len())
+            .field("original_bytes", &self.original_bytes)
             .field("cause", &self.cause)
             .finish()
     }

@@ -31,11 +31,20 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Records without an outcome yet: waiting, or in flight.
     pub pending: u64,
-    /// Extra fields left out of the payloads of records that were taken: repeats of an earlier one, or beyond the 1,024th.
+    /// Extra fields left out of the payloads of records that were taken: repeats of an earlier one, beyond the 1,024th, or
+    /// too large.
     pub fields_left_out: u64,
+    /// Records that were taken and cut to [`max_record_bytes`](crate::Config::max_record_bytes).
+    pub truncated: u64,
     /// Errors that the callback of `on_delivery_error` was not called for, because too many waited for it already, or
-    /// because the record was given up together with the client that had it.
+    /// because the record was given up together with a client that did not give it back.
     pub callbacks_missed: u64,
+    /// Records that failed or were dropped and that the [`fallback`](crate::Config::fallback) has taken.
+    pub fallback_written: u64,
+    /// Records that failed or were dropped and that the fallback has not taken: too many waited for it already, it could
+    /// not be written, the record was given up together with a client that did not give it back, or there was no payload.
+    /// Records that are `recursive`, or whose formatting panicked, do not count here.
+    pub fallback_missed: u64,
 }
 
 /// Records dropped, by reason.
@@ -44,7 +53,8 @@ pub struct Stats {
 pub struct Dropped {
     /// The queue was full.
     pub queue_full: u64,
-    /// The payload alone is larger than `queue_bytes`.
+    /// The payload was larger than `max_record_bytes`, with [`Oversize::Drop`](crate::Oversize::Drop); or what cannot be
+    /// cut of it was.
     pub oversize: u64,
     /// A thread of the logger's own emitted it: a Kafka client that logs about its work, say.
     pub recursive: u64,
@@ -113,7 +123,10 @@ pub(crate) struct Counters {
     failed: AtomicU64,
     dropped: [AtomicU64; 6],
     fields_left_out: AtomicU64,
+    truncated: AtomicU64,
     callbacks_missed: AtomicU64,
+    fallback_written: AtomicU64,
+    fallback_missed: AtomicU64,
 }
 
 impl Counters {
@@ -141,8 +154,20 @@ impl Counters {
         }
     }
 
+    pub(crate) fn truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn callbacks_missed(&self, records: u64) {
         self.callbacks_missed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fallback_written(&self, records: u64) {
+        self.fallback_written.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fallback_missed(&self, records: u64) {
+        self.fallback_missed.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Reads the outcomes first, then what was submitted, and derives what is pending.
@@ -166,7 +191,10 @@ impl Counters {
             dropped,
             pending: submitted.saturating_sub(delivered + failed + dropped.total()),
             fields_left_out: self.fields_left_out.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
             callbacks_missed: self.callbacks_missed.load(Ordering::Relaxed),
+            fallback_written: self.fallback_written.load(Ordering::Relaxed),
+            fallback_missed: self.fallback_missed.load(Ordering::Relaxed),
         }
     }
 }

@@ -28,11 +28,14 @@ pub(super) fn display_contents(text: fmt::Arguments<'_>, out: &mut Output<'_>) {
 
 /// Appends the inside of a JSON string.
 pub(super) fn contents(text: &str, out: &mut Output<'_>) {
-    if is_plain(text.as_bytes()) {
+    if is_plain(text.as_bytes()) && out.fits(text.len()) {
         out.push(text.as_bytes());
     } else if out.fits(text.len()) {
-        // It fails where the escaped form does not fit, which `out` remembers.
+        // Where the escaped form does not fit, `out` remembers it.
         let _ = serde_json::Serializer::with_formatter(out, NoQuotes).serialize_str(text);
+    } else {
+        // Without its escapes: a long text is not looked at for a number.
+        out.lose(text.len());
     }
 }
 
@@ -82,7 +85,7 @@ struct Escaped<'a, 'b>(&'a mut Output<'b>);
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         contents(piece, self.0);
-        if self.0.is_over() { Err(fmt::Error) } else { Ok(()) }
+        if self.0.has_lost_enough() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

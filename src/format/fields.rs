@@ -13,7 +13,7 @@ pub(super) const MOST_PAIRS: usize = 1_024;
 
 /// Whether it is a name that the payload itself uses.
 fn is_reserved(key: &str) -> bool {
-    matches!(key, "timestamp" | "level" | "logger" | "message" | "target")
+    matches!(key, "timestamp" | "level" | "logger" | "message" | "target" | "original_bytes")
 }
 
 /// How pairs are set.
@@ -25,18 +25,11 @@ pub(super) enum Style {
     Words,
 }
 
-/// Appends the pairs of `source`, each value as JSON, and counts those left out.
-pub(super) fn write(source: &dyn Source, style: Style, out: &mut Output<'_>) -> u64 {
-    let mut pairs = Pairs { out, style, first_keys: [(0, 0); INLINE], more_keys: Vec::new(), taken: 0, left_out: 0 };
-    // A source that fails has given what it had.
-    let _ = source.visit(&mut pairs);
-    pairs.left_out
-}
-
 /// The keys that are remembered without an allocation.
 const INLINE: usize = 16;
 
-struct Pairs<'a, 'b> {
+/// Writes pairs, and remembers which.
+pub(super) struct Pairs<'a, 'b> {
     out: &'a mut Output<'b>,
     style: Style,
     /// Where in `out` the keys taken so far stand, escaped: the first ones, then the others.
@@ -44,24 +37,80 @@ struct Pairs<'a, 'b> {
     more_keys: Vec<(usize, usize)>,
     taken: usize,
     left_out: u64,
+    /// Of those left out, the ones that did not fit.
+    too_large: u64,
+}
+
+impl<'a, 'b> Pairs<'a, 'b> {
+    pub(super) fn new(style: Style, out: &'a mut Output<'b>) -> Pairs<'a, 'b> {
+        let first_keys = [(0, 0); INLINE];
+        Pairs { out, style, first_keys, more_keys: Vec::new(), taken: 0, left_out: 0, too_large: 0 }
+    }
+
+    /// Appends the pairs of `source`, each value as JSON. One that does not fit is left out.
+    pub(super) fn write(&mut self, source: &dyn Source) {
+        // A source that fails has given what it had.
+        let _ = source.visit(self);
+    }
+
+    /// Where the last of them ends.
+    pub(super) fn end(&self) -> usize {
+        self.out.len()
+    }
+
+    /// What they were written to.
+    pub(super) fn into_output(self) -> &'a mut Output<'b> {
+        self.out
+    }
+
+    /// How many pairs were left out, whatever for.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Whether some of them were too large.
+    pub(super) fn are_cut(&self) -> bool {
+        self.too_large > 0
+    }
+
+    /// Where the pairs begin, each with what sets it off from what comes before.
+    pub(super) fn starts(&self) -> Vec<usize> {
+        let first = &self.first_keys[..self.taken.min(INLINE)];
+        first.iter().chain(&self.more_keys).map(|(from, _)| from - 1).collect()
+    }
+
+    fn leave_out(&mut self, before: usize) {
+        self.out.cut_back(before);
+        self.left_out += 1;
+        self.too_large += 1;
+    }
 }
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_, '_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        if self.out.is_over() {
-            return Err(kv::Error::msg("over the limit"));
-        }
+        let before = self.out.len();
         if self.taken == MOST_PAIRS || !self.take_key(key.as_str()) {
             self.left_out += 1;
             return Ok(());
         }
         write_value(&value, self.style, self.out);
+        if self.out.is_over() {
+            self.leave_out(before);
+            self.taken -= 1;
+            if self.taken >= INLINE {
+                self.more_keys.pop();
+            }
+            if self.out.has_lost_enough() {
+                return Err(kv::Error::msg("far over the limit"));
+            }
+        }
         Ok(())
     }
 }
 
 impl Pairs<'_, '_> {
-    /// Writes a key with what surrounds it, unless it repeats one that is there already.
+    /// Writes a key with what surrounds it, unless it repeats one that is there already. One that does not fit is taken,
+    /// for its value to find that out.
     fn take_key(&mut self, key: &str) -> bool {
         let before = self.out.len();
         let quoted = self.style == Style::Members || !is_word(key);
@@ -85,7 +134,8 @@ impl Pairs<'_, '_> {
         let first = &self.first_keys[..self.taken.min(INLINE)];
         let written = self.out.written(from, to);
         let is_same = |&(from, to): &(usize, usize)| self.out.written(from, to) == written;
-        if first.iter().any(is_same) || self.more_keys.iter().any(is_same) {
+        // Of a key that does not fit there is a piece at most.
+        if !self.out.is_over() && (first.iter().any(is_same) || self.more_keys.iter().any(is_same)) {
             self.out.truncate(before);
             return false;
         }

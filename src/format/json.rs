@@ -1,10 +1,12 @@
 //! The default payload, which is the Python sink's.
 
+use super::cut::{Draft, Message};
+use super::fields::{Pairs, Style};
 use super::output::Output;
-use super::{Entry, EventTime, escape, fields};
+use super::{Entry, EventTime, Formatted, escape};
 
-/// Writes the JSON object of `entry`, and counts the fields left out.
-pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
+/// Writes the JSON object of `entry`, of `limit` bytes at most.
+pub(super) fn write<'b>(entry: &Entry<'_>, limit: usize, out: &mut Output<'b>) -> Formatted {
     out.push(b"{\"timestamp\":");
     timestamp(entry.time, out);
     out.push(b",\"level\":\"");
@@ -16,11 +18,17 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
         escape::contents(target, out);
     }
     out.push(b"\",\"message\":\"");
-    escape::display_contents(entry.message, out);
+    if out.is_over() {
+        return Formatted::Oversize;
+    }
+    let message = out.len();
+    let is_cut = Message::write(entry.message, out, |piece: &str, out: &mut Output<'b>| escape::contents(piece, out));
+    let message = message..out.len();
+    out.make_room(1 + limit / 2);
     out.push(b"\"");
-    let left_out = fields::write(entry.fields, fields::Style::Members, out);
-    out.push(b"}");
-    left_out
+    let mut pairs = Pairs::new(Style::Members, out);
+    pairs.write(entry.fields);
+    Draft { style: Style::Members, limit, message, is_cut, pairs }.finish()
 }
 
 /// Seconds, with all six decimals of the microseconds: a double would lose the last of them in this century.
@@ -65,7 +73,7 @@ mod tests {
         let mut out = Vec::new();
         match Format::Json.write(entry, 1 << 20, &mut out) {
             Formatted::Whole { fields_left_out } => (String::from_utf8(out).unwrap(), fields_left_out),
-            Formatted::Oversize => panic!("oversize"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -236,22 +244,140 @@ mod tests {
         assert_eq!(left_out, 10_000 - MOST_PAIRS as u64);
     }
 
+    /// The payload within `limit`, the fields left out, and its size had it not been cut.
+    fn cut(message: &str, fields: &dyn Source, limit: usize) -> (serde_json::Value, u64, u64) {
+        let mut out = Vec::new();
+        let formatted = Format::Json.write(&entry(format_args!("{message}"), fields), limit, &mut out);
+        let Formatted::Truncated { fields_left_out, original_bytes } = formatted else { panic!("{formatted:?}") };
+        assert!(out.len() <= limit, "{} bytes of {limit}", out.len());
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["original_bytes"], original_bytes);
+        (value, fields_left_out, original_bytes)
+    }
+
+    fn whole(message: &str, fields: &dyn Source) -> String {
+        write(&entry(format_args!("{message}"), fields)).0
+    }
+
     #[test]
-    fn a_payload_over_the_limit_is_given_up_early() {
+    fn what_is_far_over_the_limit_costs_the_limit() {
+        const LIMIT: usize = 1 << 20;
         let big = "x".repeat(16 << 20);
-        let fields = [("big", big.as_str())];
-        for entry in [entry(format_args!("{big}"), &NO_FIELDS), entry(format_args!("m"), &fields)] {
+        let nested = vec![big.as_str()];
+        let (text, nested) = ([("big", Value::from(big.as_str()))], [("big", Value::from_serde(&nested))]);
+        for entry in [
+            entry(format_args!("{big}"), &NO_FIELDS),
+            entry(format_args!("m"), &text),
+            entry(format_args!("m"), &nested),
+        ] {
             let mut out = Vec::new();
-            assert_eq!(Format::Json.write(&entry, 1 << 20, &mut out), Formatted::Oversize);
+            let formatted = Format::Json.write(&entry, LIMIT, &mut out);
+            assert!(matches!(formatted, Formatted::Truncated { original_bytes, .. } if original_bytes > 16 << 20));
             assert!(out.capacity() < 4 << 20, "{} bytes were reserved", out.capacity());
         }
-        let nested = vec![big];
-        let fields = [("big", Value::from_serde(&nested))];
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_cut_and_its_fields_stay() {
+        let message = "\u{1b}é\n\"𝄞".repeat(400);
+        let fields = [("user_id", "u_19"), ("order_id", "o_7")];
+        let message = format!("a{message}");
+        let whole = whole(&message, &fields).len() as u64;
+        // Every place of a cut, within characters and escapes too.
+        for limit in 600..660 {
+            let (value, left_out, original) = cut(&message, &fields, limit);
+            let text = value["message"].as_str().unwrap();
+            let kept = text.strip_suffix("…[truncated]").unwrap();
+            assert!(message.starts_with(kept) && kept.len() > 150, "{text}");
+            assert_eq!((&value["user_id"], &value["order_id"], left_out), (&"u_19".into(), &"o_7".into(), 0));
+            // What was cut counts without its escapes.
+            assert!(original < whole && original > message.len() as u64, "{original} of {whole}");
+        }
+    }
+
+    #[test]
+    fn a_payload_of_the_limit_is_whole_and_one_byte_more_is_cut() {
+        let message = "x".repeat(600);
+        let fields = [("a", "b")];
+        let whole = whole(&message, &fields);
         let mut out = Vec::new();
-        assert_eq!(Format::Json.write(&entry(format_args!("m"), &fields), 1 << 20, &mut out), Formatted::Oversize);
+        let formatted = Format::Json.write(&entry(format_args!("{message}"), &fields), whole.len(), &mut out);
+        assert_eq!((formatted, out), (Formatted::Whole { fields_left_out: 0 }, whole.clone().into_bytes()));
+        let (value, left_out, original) = cut(&message, &fields, whole.len() - 1);
+        assert_eq!((&value["a"], left_out, original), (&"b".into(), 0, whole.len() as u64));
+    }
+
+    #[test]
+    fn fields_that_are_too_large_are_left_out_the_largest_first() {
+        let [large, larger] = [400, 700].map(|length| "y".repeat(length));
+        let fields = [("first", "1"), ("larger", &larger), ("large", &large), ("last", "2")];
+        let whole = whole("short", &fields).len() as u64;
+        let (value, left_out, original) = cut("short", &fields, 700);
+        assert_eq!((&value["message"], left_out, original), (&"short".into(), 1, whole));
+        assert_eq!(
+            (&value["first"], &value["large"], &value["last"]),
+            (&"1".into(), &large.as_str().into(), &"2".into())
+        );
+        // Here all fields are in, but the payload's own end is not.
+        let (value, left_out, original) = cut("short", &fields, whole as usize - 1);
+        assert_eq!((&value["larger"], left_out, original), (&serde_json::Value::Null, 1, whole));
+        assert_eq!(&value["last"], "2");
+    }
+
+    #[test]
+    fn a_message_and_fields_that_are_too_large_share_the_limit() {
+        let fields: Vec<(String, String)> = (0..50).map(|n| (format!("k{n}"), "z".repeat(40))).collect();
+        let (message, fields) = ("x".repeat(3_000), fields.as_slice());
+        let whole = whole(&message, &fields).len() as u64;
+        let (value, left_out, original) = cut(&message, &fields, 1_000);
+        assert_eq!(original, whole);
+        let kept = value["message"].as_str().unwrap().len();
+        let fields = value.as_object().unwrap().len() - 5;
+        assert!(kept >= 250 && (8..12).contains(&fields), "{kept} bytes and {fields} fields");
+        assert_eq!(left_out, 50 - fields as u64);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_oversize() {
+        let target = "t".repeat(600);
+        let mut out = Vec::new();
+        let entry =
+            Entry { target: Some(&target), ..entry(format_args!("a message of some length, but no more"), &NO_FIELDS) };
+        assert_eq!(Format::Json.write(&entry, 600, &mut out), Formatted::Oversize);
+        out.clear();
+        // Its beginning fits, but not beside the marker and the size.
+        assert_eq!(Format::Json.write(&entry, 690, &mut out), Formatted::Oversize);
+    }
+
+    #[test]
+    fn the_field_with_the_size_is_reserved() {
+        let fields = [("original_bytes", "mine")];
+        assert!(write(&entry(format_args!("m"), &fields)).0.ends_with(r#","fields.original_bytes":"mine"}"#));
     }
 
     proptest! {
+        #[test]
+        fn any_payload_that_is_cut_is_one_object_within_the_limit(
+            message in "\\PC{0,400}",
+            fields in proptest::collection::hash_map("[a-z\\PC]{1,8}", "\\PC{0,300}", 0..8),
+            limit in 512_usize..1_500,
+        ) {
+            let pairs: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            for format in [Format::Json, Format::Text] {
+                let mut out = Vec::new();
+                let formatted = format.write(&entry(format_args!("{message}"), &pairs.as_slice()), limit, &mut out);
+                prop_assert!(formatted != Formatted::Oversize && out.len() <= limit);
+                let text = String::from_utf8(out).unwrap();
+                let cut = matches!(formatted, Formatted::Truncated { .. });
+                prop_assert_eq!(text.contains("original_bytes"), cut);
+                if format == Format::Json {
+                    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    let kept = value["message"].as_str().unwrap().trim_end_matches("…[truncated]");
+                    prop_assert!(message.starts_with(kept));
+                }
+            }
+        }
+
         #[test]
         fn any_message_and_fields_are_one_object_and_come_back(
             message in any::<String>(),

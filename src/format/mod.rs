@@ -4,6 +4,7 @@
 //! object (or one text line): nothing an argument does can forge a second record or break the first.
 
 mod buffer;
+mod cut;
 mod escape;
 mod fields;
 mod json;
@@ -52,19 +53,22 @@ pub(crate) enum Formatted {
     /// The payload is in the buffer. `fields_left_out` counts the pairs that repeat an earlier one or come after
     /// the last that is allowed.
     Whole { fields_left_out: u64 },
-    /// Writing stopped when the payload had grown over the limit; the buffer's content is void.
+    /// The payload is in the buffer, within the limit and without some of what it should have. It would have had
+    /// `original_bytes`, in which what was cut off the message counts without its escapes, and what is far over the limit
+    /// not to its end.
+    Truncated { fields_left_out: u64, original_bytes: u64 },
+    /// What must be there does not fit; the buffer's content is void.
     Oversize,
 }
 
 impl Format {
-    /// Writes the payload of `entry` into `bytes`, which is empty, and gives up where it exceeds `limit` bytes.
+    /// Writes the payload of `entry` into `bytes`, which is empty, in `limit` bytes at most.
     pub(crate) fn write(self, entry: &Entry<'_>, limit: usize, bytes: &mut Vec<u8>) -> Formatted {
         let mut out = Output::new(bytes, limit);
-        let fields_left_out = match self {
-            Format::Json => json::write(entry, &mut out),
-            Format::Text => text::write(entry, &mut out),
-        };
-        if out.is_over() { Formatted::Oversize } else { Formatted::Whole { fields_left_out } }
+        match self {
+            Format::Json => json::write(entry, limit, &mut out),
+            Format::Text => text::write(entry, limit, &mut out),
+        }
     }
 }
 

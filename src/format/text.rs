@@ -3,20 +3,30 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::cut::{Draft, Message};
 use super::escape::breaks_line;
+use super::fields::{Pairs, Style};
 use super::output::Output;
-use super::{Entry, EventTime, fields};
+use super::{Entry, EventTime, Formatted};
 
-/// Writes the line of `entry`, and counts the fields left out.
-pub(super) fn write(entry: &Entry<'_>, out: &mut Output<'_>) -> u64 {
+/// Writes the line of `entry`, of `limit` bytes at most.
+pub(super) fn write<'b>(entry: &Entry<'_>, limit: usize, out: &mut Output<'b>) -> Formatted {
     let mut line = Line(out);
     let severity = entry.severity.as_str();
     let _ = match (entry.logger_name, entry.target) {
         (Some(name), Some(target)) => write!(line, "{} {severity} {name} {target}: ", Rfc3339(entry.time)),
         _ => write!(line, "{} {severity} {}: ", Rfc3339(entry.time), entry.logger()),
     };
-    let _ = line.write_fmt(entry.message);
-    fields::write(entry.fields, fields::Style::Words, out)
+    if out.is_over() {
+        return Formatted::Oversize;
+    }
+    let message = out.len();
+    let is_cut = Message::write(entry.message, out, |piece: &str, out: &mut Output<'b>| contents(piece, out));
+    let message = message..out.len();
+    out.make_room(limit / 2);
+    let mut pairs = Pairs::new(Style::Words, out);
+    pairs.write(entry.fields);
+    Draft { style: Style::Words, limit, message, is_cut, pairs }.finish()
 }
 
 struct Rfc3339(EventTime);
@@ -31,24 +41,28 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// Escapes what would end the line or drive a terminal, so that a message cannot forge a second line.
 struct Line<'a, 'b>(&'a mut Output<'b>);
 
 impl fmt::Write for Line<'_, '_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if !self.0.fits(piece.len()) {
-            return Err(fmt::Error);
-        }
-        let mut rest = piece;
-        while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
-            self.0.push(&rest.as_bytes()[..at]);
-            // `escape_default` yields ASCII.
-            c.escape_default().for_each(|escaped| self.0.push(&[escaped as u8]));
-            rest = &rest[at + c.len_utf8()..];
-        }
-        self.0.push(rest.as_bytes());
+        contents(piece, self.0);
         Ok(())
     }
+}
+
+/// Escapes what would end the line or drive a terminal, so that a message cannot forge a second line.
+fn contents(piece: &str, out: &mut Output<'_>) {
+    if !out.fits(piece.len()) {
+        return out.lose(piece.len());
+    }
+    let mut rest = piece;
+    while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
+        out.push(&rest.as_bytes()[..at]);
+        // `escape_default` yields ASCII.
+        c.escape_default().for_each(|escaped| out.push(&[escaped as u8]));
+        rest = &rest[at + c.len_utf8()..];
+    }
+    out.push(rest.as_bytes());
 }
 
 #[cfg(test)]
@@ -106,6 +120,30 @@ mod tests {
         assert!(!line.chars().any(breaks_line), "{line:?}");
         let escaped = r#""a=1 b\u0085\u009b31m\u2028""#;
         assert!(line.ends_with(&format!(r#"m {escaped}={escaped} nested=[{escaped}]"#)), "{line}");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters_and_escapes() {
+        let message = "\u{1b}\né".repeat(200);
+        for limit in 512..540 {
+            let mut out = Vec::new();
+            let entry = Entry {
+                time: EventTime::from(UNIX_EPOCH),
+                severity: Severity::Info,
+                logger_name: None,
+                target: Some("app"),
+                message: format_args!("{message}"),
+                fields: &[("n", 3)],
+            };
+            let formatted = Format::Text.write(&entry, limit, &mut out);
+            let Formatted::Truncated { fields_left_out: 0, original_bytes } = formatted else {
+                panic!("{formatted:?}")
+            };
+            let line = String::from_utf8(out).unwrap();
+            assert!(line.len() <= limit && line.len() > limit - 10, "{} of {limit}", line.len());
+            let rest = line.strip_suffix(&format!("…[truncated] original_bytes={original_bytes} n=3")).unwrap();
+            assert!([r"\u{1b}", r"\n", "é"].iter().any(|unit| rest.ends_with(unit)), "{rest}");
+        }
     }
 
     #[test]

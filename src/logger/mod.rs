@@ -10,13 +10,14 @@ use log::kv::Source;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::clock;
-use crate::config::{Config, Startup};
+use crate::config::{Config, Oversize, Startup};
 use crate::deadline;
 use crate::delivery::{
     Counters, Delivered, DeliveryError, DeliveryErrorKind, DropReason, FlushError, Losses, ShutdownReport, Stats,
     Tracked,
 };
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
+use crate::fallback::{Fallback, LAST_WORDS, Shape, Sink};
 use crate::format::{Entry, Format, Formatted, with_buffer};
 use crate::queue::{Batch, Meta, Queue};
 use crate::recursion;
@@ -81,6 +82,7 @@ impl KafkaLogger {
         let queue = Arc::new(Queue::new(records, bytes, config.overflow, Arc::clone(&counters)));
         let health = Arc::new(Health::new(choice.transport, choice.client.clone()));
         let (level, logger_name, startup) = (config.level, config.logger_name.clone(), config.startup);
+        let (record_bytes, oversize) = (config.record_bytes(), config.oversize);
         let format = if config.use_json { Format::Json } else { Format::Text };
         let call = {
             let queue = Arc::clone(&queue);
@@ -90,7 +92,15 @@ impl KafkaLogger {
             StartupError::new(StartupErrorKind::System, format!("no thread could be started: {error}"))
         };
         let callback = config.on_delivery_error.clone().map(|callback| callback.0);
-        let losses = Losses::new(&config.topic, callback, Arc::clone(&counters)).map_err(no_thread)?;
+        let fallback = match Sink::open(&config.fallback)? {
+            Some(sink) => {
+                let shape = Shape { format, logger_name: logger_name.clone(), limit: record_bytes };
+                let (counters, health) = (Arc::clone(&counters), Arc::clone(&health));
+                Some(Fallback::start(sink, shape, bytes, counters, health).map_err(no_thread)?)
+            }
+            None => None,
+        };
+        let losses = Losses::new(&config.topic, callback, fallback, Arc::clone(&counters)).map_err(no_thread)?;
         let losses = Arc::new(losses);
         let linger = config.delivery.linger();
         let factory = choice.factory(config, Arc::clone(&health), call);
@@ -110,7 +120,7 @@ impl KafkaLogger {
         let run = move || worker.run(client);
         thread::Builder::new().name("kafka_log".into()).spawn(run).map_err(no_thread)?;
         // Only now: dropping a pipeline waits for its worker.
-        let pipeline = Pipeline { level, logger_name, format, queue, counters, losses, health };
+        let pipeline = Pipeline { level, logger_name, format, record_bytes, oversize, queue, counters, losses, health };
         Ok(KafkaLogger { pipeline: Arc::new(pipeline) })
     }
 
@@ -229,6 +239,19 @@ impl KafkaLogger {
         self.pipeline.health.read()
     }
 
+    /// The end of the process: what has not arrived by then goes to the fallback, if there is one.
+    pub(crate) fn at_exit(&self, timeout: Duration) {
+        let settled = self.flush_timeout(timeout).is_ok();
+        if !self.pipeline.losses.has_fallback() {
+            return;
+        }
+        if settled {
+            self.pipeline.losses.last_words(deadline::after(LAST_WORDS));
+        } else {
+            self.shutdown(Duration::ZERO);
+        }
+    }
+
     pub(crate) fn level(&self) -> LevelFilter {
         self.pipeline.level
     }
@@ -297,6 +320,9 @@ struct Pipeline {
     level: LevelFilter,
     logger_name: Option<String>,
     format: Format,
+    /// The largest payload, and what becomes of a larger one.
+    record_bytes: usize,
+    oversize: Oversize,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     losses: Arc<Losses>,
@@ -330,21 +356,43 @@ impl Pipeline {
         let entry = Entry { time, severity, logger_name: self.logger_name.as_deref(), target, message, fields };
         with_buffer(|payload| {
             let panicking = CountPanic(counters);
-            let formatted = self.format.write(&entry, self.queue.most_bytes(), payload);
+            let formatted = self.format.write(&entry, self.record_bytes, payload);
             std::mem::forget(panicking);
-            let fields_left_out = match formatted {
-                Formatted::Whole { fields_left_out } => fields_left_out,
-                Formatted::Oversize => {
-                    counters.submitted();
-                    counters.dropped(DropReason::Oversize, 1);
-                    // What has been written is a torso.
-                    return self.losses.dropped(&meta, &[], DropReason::Oversize);
+            match formatted {
+                Formatted::Whole { fields_left_out } => {
+                    if self.enter(payload, meta) {
+                        counters.fields_left_out(fields_left_out);
+                    }
                 }
-            };
-            if self.enter(payload, meta) {
-                counters.fields_left_out(fields_left_out);
+                formatted => self.oversize(payload, meta, formatted),
             }
         });
+    }
+
+    /// Takes a record that had to be cut, or drops it.
+    #[cold]
+    fn oversize(&self, payload: &[u8], meta: Meta, formatted: Formatted) {
+        let counters = &*self.counters;
+        let payload = match formatted {
+            Formatted::Truncated { fields_left_out, original_bytes } => {
+                if let Some(tracked) = &meta.tracked {
+                    tracked.truncated(original_bytes);
+                }
+                if self.oversize == Oversize::Truncate {
+                    if self.enter(payload, meta) {
+                        counters.fields_left_out(fields_left_out);
+                        counters.truncated();
+                    }
+                    return;
+                }
+                payload
+            }
+            // What has been written is a torso.
+            _ => &[],
+        };
+        counters.submitted();
+        counters.dropped(DropReason::Oversize, 1);
+        self.losses.dropped(&meta, payload, DropReason::Oversize);
     }
 
     /// Takes a payload as it is.
@@ -381,7 +429,10 @@ impl Pipeline {
         let settled = if recursion::on_our_thread() {
             self.counters.read().pending == 0
         } else {
-            self.queue.wait_settled(deadline::after(timeout))
+            let deadline = deadline::after(timeout);
+            let settled = self.queue.wait_settled(deadline);
+            self.losses.wait_written(deadline.min(deadline::after(LAST_WORDS)));
+            settled
         };
         if settled { Ok(()) } else { Err(FlushError { waited: timeout, pending: self.counters.read().pending }) }
     }
@@ -393,7 +444,10 @@ impl Pipeline {
             && self.queue.wait_stopped(deadline::after(timeout.saturating_add(GRACE))).is_none()
         {
             // The worker does not answer: it is left behind with what it holds, which is counted here.
-            worker::abandon(&self.queue, &self.losses);
+            worker::abandon(&self.queue, &self.losses, || 0);
+        }
+        if !recursion::on_our_thread() {
+            self.losses.last_words(deadline::after(LAST_WORDS));
         }
         let unsent = self.queue.wait_stopped(Instant::now()).unwrap_or(0);
         ShutdownReport { stats: self.counters.read(), unsent, timed_out: unsent > 0 }

@@ -137,11 +137,6 @@ impl Queue {
         }
     }
 
-    /// The largest payload that fits at all.
-    pub(crate) fn most_bytes(&self) -> usize {
-        self.most_bytes.min(batch::LONGEST)
-    }
-
     /// How much a client may have at once: all, so that its timeouts run from the call; but half where the rest is to
     /// wait here and make room for newer records.
     pub(crate) fn window(&self) -> (usize, usize) {
@@ -158,7 +153,7 @@ impl Queue {
     pub(crate) fn push(&self, payload: &[u8], meta: Meta) -> Result<Pushed, Refused> {
         let mut state = self.state.lock();
         let mut pushed = Pushed::default();
-        let refused = if payload.len() > self.most_bytes() {
+        let refused = if payload.len() > self.most_bytes.min(batch::LONGEST) {
             // Nothing could make room for it.
             Some(if state.closed { DropReason::Closed } else { DropReason::Oversize })
         } else {

@@ -26,6 +26,8 @@ pub(crate) enum Mode {
     NoRoom,
     PanicInSubmit,
     PanicInPoll,
+    /// As `Hold`, and gives none back.
+    HoldFast,
     /// `poll` does not return until another mode is set: a client that breaks its promise.
     Hang,
 }
@@ -162,10 +164,23 @@ impl Client for Fake {
         outcomes.extend(self.held.drain(..).map(|(generation, meta, payload)| {
             let bytes = payload.len();
             let (kind, cause) = (DeliveryErrorKind::Rejected, "as scripted".into());
-            let result =
-                if delivers { Ok(ACK) } else { Err(Failure { kind, possibly_delivered: false, cause, payload }) };
+            let result = if delivers {
+                Ok(ACK)
+            } else {
+                Err(Failure { kind, possibly_delivered: false, cause, payload, wanted: true })
+            };
             Outcome::of_one(generation, bytes, meta, result)
         }));
+    }
+
+    fn give_back(&mut self, _: Instant) -> Vec<Outcome> {
+        if self.mode() == Mode::HoldFast {
+            return Vec::new();
+        }
+        let failed = |(generation, meta, payload): (Generation, Meta, Vec<u8>)| {
+            Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload)))
+        };
+        self.held.drain(..).map(failed).collect()
     }
 
     fn patience(&self) -> Duration {

@@ -16,7 +16,7 @@ mod sync_wire;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Compression, Config, SyncProducer, Transport};
 use crate::delivery::DeliveryErrorKind;
@@ -46,6 +46,10 @@ pub(crate) trait Client: Send {
 
     /// How long the worker may sleep, without a call, before it polls again.
     fn patience(&self) -> Duration;
+
+    /// Gives back what it holds, as failed with the payload, as far as it can by `deadline`; some may be delivered. It
+    /// is not used after that, but to be dropped.
+    fn give_back(&mut self, deadline: Instant) -> Vec<Outcome>;
 }
 
 /// What became of records that a client took.
@@ -84,15 +88,21 @@ pub(crate) struct Failure {
     pub(crate) possibly_delivered: bool,
     /// In words, for [`Status`](crate::Status) too.
     pub(crate) cause: Arc<str>,
-    /// Given back where the record is tracked.
+    /// Given back where the record is tracked, or where all are `wanted`.
     pub(crate) payload: Vec<u8>,
+    /// Whether the payload of each record that fails so is to be given back.
+    pub(crate) wanted: bool,
 }
 
-#[cfg(any(feature = "async", feature = "sync"))]
 impl Failure {
     fn rejected(cause: impl Into<Arc<str>>) -> Failure {
         let kind = DeliveryErrorKind::Rejected;
-        Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new() }
+        Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new(), wanted: false }
+    }
+
+    /// What it is for a record that a client gives back: who gives up the client says why.
+    fn given_back(payload: Vec<u8>) -> Failure {
+        Failure { possibly_delivered: true, payload, ..Failure::rejected("given back") }
     }
 }
 
@@ -183,7 +193,7 @@ fn timed_out(topic: &str, timeout: Duration, heard: Option<String>) -> Failure {
     let timeout = timeout.as_millis();
     let cause = format!("topic {topic}: {timeout} ms passed without an acknowledgement; the last thing heard: {heard}");
     let kind = DeliveryErrorKind::TimedOut;
-    Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new() }
+    Failure { kind, possibly_delivered: false, cause: cause.into(), payload: Vec::new(), wanted: false }
 }
 
 /// Nobody answered within `waited`; `last_error` is the last thing that the client said, if it said anything.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sync_wire::WireClient;
-use super::{Batch, Call, Client, Outcome, sync_kafka, sync_wire};
+use super::{Batch, Call, Client, Failure, Outcome, sync_kafka, sync_wire};
 use crate::config::{Config, DeliverySettings, SyncProducer};
 use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
 use crate::status::Health;
@@ -25,6 +25,16 @@ pub(super) fn check(delivery: &DeliverySettings) -> Result<(), LoggerConfigError
         return Err(LoggerConfigError::new("batch_bytes", problem));
     }
     Ok(())
+}
+
+/// The records of a batch that has had no outcome.
+pub(super) fn given_back(mut batch: Batch) -> Vec<Outcome> {
+    let generation = batch.generation();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    while let Some((payload, meta)) = batch.pop() {
+        outcomes.push(Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload.to_vec()))));
+    }
+    outcomes
 }
 
 /// The name of the producer that is begun with.
@@ -154,5 +164,12 @@ impl Client for Auto {
             Producer::Wire(wire) => wire.patience(),
             Producer::Kafka(kafka) => kafka.patience(),
         }
+    }
+
+    fn give_back(&mut self, deadline: Instant) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        outcomes.extend(self.client().give_back(deadline));
+        outcomes.extend(self.back.drain(..).flat_map(given_back));
+        outcomes
     }
 }

@@ -136,7 +136,12 @@ impl Target {
             ("text_lines_and_strange_payloads_arrive", records::strange_payloads),
             ("the_quickstart_runs_on_this_broker", records::quickstart),
             ("a_topic_that_appears_later_gets_its_records", topics::appears_later),
-            ("a_record_over_the_brokers_limit_fails_alone", topics::over_the_limit),
+            ("a_record_over_the_topics_limit_fails_alone", topics::over_the_limit),
+            ("a_record_that_is_cut_to_the_topics_limit_arrives", topics::cut_to_the_limit),
+            (
+                "an_outage_that_outlasts_the_delivery_timeout_goes_to_the_fallback",
+                topics::outlasts_the_delivery_timeout,
+            ),
             ("an_awaited_delivery_is_where_it_says", awaited::resolves_to_where_the_record_is),
             ("without_acknowledgements_there_is_no_offset", awaited::without_acknowledgements_there_is_no_offset),
             (

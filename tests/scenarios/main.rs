@@ -16,6 +16,7 @@ mod call;
 mod child;
 mod direct;
 mod exit;
+mod fallback;
 mod init;
 mod input;
 mod inside;
@@ -32,6 +33,7 @@ fn main() {
         call::scenarios(),
         direct::scenarios(),
         exit::scenarios(),
+        fallback::scenarios(),
         init::scenarios(),
         input::scenarios(),
         inside::scenarios(),

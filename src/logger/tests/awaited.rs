@@ -52,7 +52,8 @@ fn without_a_global_logger_the_macros_say_so() {
 
 #[test]
 fn a_full_queue_an_oversize_record_and_a_thread_of_ours_are_known_at_once() {
-    let (logger, _script) = logger(Config::default().queue_records(1).queue_bytes(1_000), Mode::Hold);
+    let (logger, _script) =
+        logger(Config::default().queue_records(1).queue_bytes(1_000).oversize(Oversize::Drop), Mode::Hold);
     let held = logger.ainfo("fits", NO_FIELDS);
     let full = error(logger.ainfo("does not", NO_FIELDS));
     assert_eq!(full.kind(), DeliveryErrorKind::Dropped(DropReason::QueueFull));

@@ -113,11 +113,26 @@ fn a_callback_that_panics_is_called_for_the_next_one_and_what_it_logs_goes_no_fu
 }
 
 #[test]
-fn records_given_up_with_a_client_are_counted_as_missed() {
-    let (logger, script, errors) = noting(Config::default(), Mode::Hold);
+fn records_that_a_client_does_not_give_back_are_counted_as_missed() {
+    let (logger, script, errors) = noting(Config::default(), Mode::HoldFast);
     numbered(&logger, 0..3);
     script.wait_taken(3);
     logger.shutdown(Duration::ZERO);
     wait_missed(&logger, 3);
     assert!(errors.try_recv().is_err());
+}
+
+#[test]
+fn records_that_a_client_gives_back_are_told_of_with_their_payload() {
+    let (logger, script, errors) = noting(Config::default(), Mode::Hold);
+    numbered(&logger, 0..3);
+    script.wait_taken(3);
+    logger.shutdown(Duration::ZERO);
+    for n in 0..3 {
+        let error = next(&errors);
+        assert_eq!(error.kind(), DeliveryErrorKind::Dropped(DropReason::Shutdown));
+        assert!(String::from_utf8_lossy(error.payload()).contains(&format!(r#""message":"{n}""#)));
+        assert!(error.possibly_delivered());
+    }
+    assert_eq!(logger.stats().callbacks_missed, 0);
 }

@@ -1,6 +1,7 @@
 //! The promises that hold whatever the client does: the whole road over the scriptable fake.
 
 mod awaited;
+mod fallback;
 mod losses;
 mod overflow;
 
@@ -123,7 +124,7 @@ fn a_full_queue_drops_the_newest_and_counts_each() {
 
 #[test]
 fn the_bound_in_bytes_holds_for_what_waits_and_is_in_flight() {
-    let (logger, script) = logger(Config::default().queue_bytes(100_000), Mode::Hold);
+    let (logger, script) = logger(Config::default().queue_bytes(100_000).oversize(Oversize::Drop), Mode::Hold);
     let message = "x".repeat(1_000);
     for _ in 0..200 {
         logger.info(&message, NO_FIELDS);

@@ -139,8 +139,9 @@ fn a_thread_of_ours_never_blocks() {
 
 #[test]
 fn an_oversize_record_blocks_nobody() {
-    let config = Config::default().queue_bytes(1_000).overflow(Overflow::Block);
+    let config = Config::default().queue_bytes(1_000).oversize(Oversize::Drop).overflow(Overflow::Block);
     let (logger, _script) = logger(config, Mode::Hold);
+    logger.info("held", NO_FIELDS);
     logger.info("x".repeat(2_000), NO_FIELDS);
     assert_eq!(logger.stats().dropped.oversize, 1);
 }

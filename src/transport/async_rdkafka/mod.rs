@@ -71,8 +71,13 @@ struct AsyncClient {
     next_order: u64,
     /// librdkafka had no room; until it reports on a record there is no use in trying.
     full: bool,
-    /// After a fatal error: the producer has been purged, and its records come back to go to the next one.
+    /// After a fatal error, or for smaller batches: the producer has been purged, and its records come back to go to the
+    /// next one.
     draining: bool,
+    /// A record that is larger goes alone: librdkafka's `batch.size`.
+    batch_bytes: usize,
+    /// That of the next producer, since a batch was over the topic's limit.
+    narrower: Option<usize>,
     recovered: Vec<(Held, Vec<u8>)>,
     /// Before the next producer is made: one that is refused the right to be idempotent fails at once, every time.
     replace: Pause,
@@ -105,9 +110,7 @@ impl Held {
         }
     }
 
-    /// The payload goes with the failure where somebody wants to hear of the record.
     fn failed(self, failure: Failure, payload: Vec<u8>) -> Outcome {
-        let payload = if self.meta.tracked.is_some() { payload } else { Vec::new() };
         let result = Err(Failure { payload, ..failure });
         Outcome::of_one(self.generation, self.bytes, self.meta, result)
     }
@@ -123,6 +126,7 @@ impl AsyncClient {
         let by_tls = config.delivery.tls.is_some();
         let access = Access { tokens, secrets: settings::secrets(&client_config), by_tls };
         let producer = producer(&client_config, health, &access)?;
+        let batch_bytes = settings::batch_bytes(&client_config);
         if let Some(tokens) = &access.tokens {
             tokens.begin();
         }
@@ -140,6 +144,8 @@ impl AsyncClient {
             next_order: 0,
             full: false,
             draining: false,
+            batch_bytes,
+            narrower: None,
             recovered: Vec::new(),
             replace: Pause::new(config.delivery.retry_backoff),
             refused: Vec::new(),
@@ -238,14 +244,19 @@ impl Client for AsyncClient {
             self.health.down("librdkafka has lost all its brokers: it is given the bootstrap servers again");
             servers::add(self.producer.client(), &self.servers);
         }
+        if self.draining && self.narrower.is_some() && !self.held.is_empty() {
+            // What was behind the batch is refused too, and goes to librdkafka's queue again.
+            self.drain();
+        }
         if self.draining && self.held.is_empty() {
             self.expire(outcomes);
-            if self.replace.left(Instant::now()).is_none() {
+            // Not for want of anything: there are a dozen sizes at the most.
+            if self.narrower.is_some() || self.replace.left(Instant::now()).is_none() {
                 self.replace_producer(outcomes);
             }
         }
         self.patience = match () {
-            () if heard || outcomes.len() > before => SHORTEST_PATIENCE,
+            () if heard || outcomes.len() > before || self.narrower.is_some() => SHORTEST_PATIENCE,
             () if self.held.is_empty() && !self.draining => IDLE_PATIENCE,
             () => (self.patience * 2).min(LONGEST_PATIENCE),
         };
@@ -253,6 +264,24 @@ impl Client for AsyncClient {
 
     fn patience(&self) -> Duration {
         self.patience
+    }
+
+    fn give_back(&mut self, deadline: Instant) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut self.refused);
+        self.narrower = None;
+        self.drain();
+        loop {
+            for report in self.producer.context().take_reports() {
+                self.conclude(report, &mut outcomes);
+            }
+            if self.held.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            self.producer.poll(SHORTEST_PATIENCE);
+        }
+        let recovered = std::mem::take(&mut self.recovered).into_iter();
+        outcomes.extend(recovered.map(|(held, payload)| held.failed(Failure::given_back(Vec::new()), payload)));
+        outcomes
     }
 }
 
@@ -313,11 +342,34 @@ impl AsyncClient {
             {
                 self.recovered.push((held, report.payload));
             }
+            // librdkafka gives up a batch that is over the topic's limit whole, and it may have had company.
+            Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge))
+                if report.payload.len() <= self.batch_bytes =>
+            {
+                self.recovered.push((held, report.payload));
+                self.narrow();
+            }
             Err(error) => {
                 let failure = self.failure(&error);
                 outcomes.push(held.failed(failure, report.payload));
             }
         }
+    }
+
+    /// Goes over to a producer of smaller batches, until each record that the topic does not take is alone. All that
+    /// this one holds goes there too, or what is behind the batch would overtake it.
+    fn narrow(&mut self) {
+        if self.draining {
+            return;
+        }
+        let narrower = (self.batch_bytes / 4).max(1);
+        self.narrower = Some(narrower);
+        let (topic, batch_bytes) = (&self.route.topic, self.batch_bytes);
+        self.health.error(format!(
+            "topic {topic}: its max.message.bytes is below a batch of up to {batch_bytes} bytes: librdkafka is replaced by one \
+             with batches of up to {narrower}; set `batch_bytes` to the topic's limit"
+        ));
+        self.drain();
     }
 
     /// That a broker denied us, or we it, and no other one of the list has taken us since.
@@ -361,7 +413,16 @@ impl AsyncClient {
     /// Gives what the failed producer held to a new one, in order. The broker may have some of it already: across
     /// a fatal error delivery is at least once.
     fn replace_producer(&mut self, outcomes: &mut Vec<Outcome>) {
-        self.replace.begin();
+        match self.narrower.take() {
+            Some(batch_bytes) => {
+                self.batch_bytes = batch_bytes;
+                self.client_config.set("batch.size", batch_bytes.to_string());
+                // A broker takes any number for the first of a new producer: with another batch under way behind one that
+                // it refuses, that one would overtake it.
+                self.client_config.set("max.in.flight.requests.per.connection", "1");
+            }
+            None => self.replace.begin(),
+        }
         match producer(&self.client_config, &self.health, &self.access) {
             Ok(next) => end_elsewhere(std::mem::replace(&mut self.producer, next)),
             Err(error) => return self.health.down(error.to_string()),
@@ -386,11 +447,14 @@ impl AsyncClient {
         }
     }
 
-    /// Has all records come back from a producer that is of no use any more.
+    /// Has all records come back from a producer that is of no use any more. What is under way from one whose batches
+    /// are too large has its answer yet, and is not there twice.
     fn drain(&mut self) {
         self.draining = true;
+        let purge = PurgeConfig::default().queue();
+        let purge = if self.narrower.is_some() { purge } else { purge.inflight() };
         // Not waited for: a thread of librdkafka may be inside a name look-up.
-        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+        self.producer.purge(purge.non_blocking());
     }
 }
 

@@ -229,6 +229,12 @@ fn decided_by(name: &str, delivery: &DeliverySettings) -> Option<&'static str> {
     }
 }
 
+/// What a batch comes to at most; without company a record may be larger.
+pub(super) fn batch_bytes(client: &ClientConfig) -> usize {
+    let number = |key| client.get(key).and_then(|value| value.trim().parse().ok()).unwrap_or(usize::MAX);
+    number("batch.size").min(number("message.max.bytes"))
+}
+
 /// What librdkafka was told and must not repeat.
 pub(super) fn secrets(client: &ClientConfig) -> Arc<[String]> {
     let is_secret = |key: &str| key.contains("password") || key.contains("secret") || key.ends_with(".key.pem");

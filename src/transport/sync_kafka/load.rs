@@ -151,7 +151,7 @@ impl Load {
         let timed_out = failure.kind == DeliveryErrorKind::TimedOut;
         let possibly_delivered = timed_out && self.partition.load(Ordering::Relaxed) != NONE_YET;
         self.records().iter().zip(self.payloads()).map(move |(record, payload)| {
-            let payload = if record.meta.tracked.is_some() { payload.to_vec() } else { Vec::new() };
+            let payload = if failure.wanted || record.meta.tracked.is_some() { payload.to_vec() } else { Vec::new() };
             record.outcome(Err(Failure { possibly_delivered, payload, ..failure.clone() }))
         })
     }

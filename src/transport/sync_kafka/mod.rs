@@ -74,6 +74,8 @@ struct Settings {
     /// A call without an answer for so long is given up, and its thread with it.
     connect_timeout: Duration,
     send_timeout: Duration,
+    /// Whether the payload of each record that fails is wanted back.
+    wants_payloads: bool,
 }
 
 struct UnderWay {
@@ -96,6 +98,7 @@ impl SyncClient {
                 connect_timeout: delivery.connect_timeout * (2 * config.bootstrap_servers.len() as u32 + 1),
                 // The broker has the request timeout for the acknowledgement; the way there and back comes on top.
                 send_timeout: delivery.request_timeout + delivery.connect_timeout,
+                wants_payloads: config.fallback.is_on(),
             },
             health,
             caller: Some(start()?),
@@ -155,7 +158,7 @@ impl Client for SyncClient {
             let Some((payload, meta)) = batch.pop() else { return };
             if payload.len() > LARGEST_PAYLOAD {
                 let words = format!("a payload of {} bytes is too large", payload.len());
-                let failure = Failure { payload: payload.to_vec(), ..failure(&self.settings.topic, &words) };
+                let failure = Failure { payload: payload.to_vec(), ..self.failure(&words) };
                 self.refused.push(Outcome::of_one(generation, payload.len(), meta, Err(failure)));
                 continue;
             }
@@ -175,6 +178,17 @@ impl Client for SyncClient {
 
     fn patience(&self) -> Duration {
         self.until_a_call_is_due().min(self.until_a_record_expires())
+    }
+
+    /// The load of a call that is under way too: nobody will hear its answer.
+    fn give_back(&mut self, _: Instant) -> Vec<Outcome> {
+        let mut outcomes = std::mem::take(&mut self.refused);
+        self.hear(&mut outcomes);
+        let under_way = self.under_way.take().and_then(|under_way| under_way.load);
+        let loads = under_way.into_iter().chain(self.ready.drain(..)).chain(self.filling.finish());
+        let failure = Failure { wanted: true, ..Failure::given_back(Vec::new()) };
+        outcomes.extend(loads.collect::<Vec<_>>().iter().flat_map(|load| load.failed(failure.clone())));
+        outcomes
     }
 }
 
@@ -249,7 +263,7 @@ impl SyncClient {
                     self.ready.push_front(first);
                 }
                 Err(alone) => {
-                    outcomes.extend(alone.failed(failure(&self.settings.topic, &problem.words)));
+                    outcomes.extend(alone.failed(self.failure(&problem.words)));
                 }
             }
             return;
@@ -260,7 +274,7 @@ impl SyncClient {
         self.pause.begin();
         match load {
             Some(load) if problem.permanent => {
-                outcomes.extend(load.failed(failure(&self.settings.topic, &problem.words)));
+                outcomes.extend(load.failed(self.failure(&problem.words)));
             }
             Some(load) => self.ready.push_front(load),
             None => {}
@@ -276,6 +290,7 @@ impl SyncClient {
         while let Some(load) = self.ready.front_mut() {
             if let Some(expired) = load.split_expired(timeout) {
                 let failure = super::timed_out(&self.settings.topic, timeout, self.health.last_heard());
+                let failure = Failure { wanted: self.settings.wants_payloads, ..failure };
                 outcomes.extend(expired.failed(failure));
             }
             if load.is_empty() {
@@ -311,6 +326,11 @@ impl SyncClient {
         if self.filling.oldest_age() >= self.settings.linger { self.filling.finish() } else { None }
     }
 
+    fn failure(&self, words: &str) -> Failure {
+        let failure = Failure::rejected(format!("topic {}: {words}", self.settings.topic));
+        Failure { wanted: self.settings.wants_payloads, ..failure }
+    }
+
     /// The thread to post to, a new one if the last was left behind.
     fn caller(&mut self) -> Result<&mut Caller, StartupError> {
         if self.caller.is_none() {
@@ -318,10 +338,6 @@ impl SyncClient {
         }
         self.caller.as_mut().ok_or_else(|| StartupError::new(StartupErrorKind::System, "no thread"))
     }
-}
-
-fn failure(topic: &str, words: &str) -> Failure {
-    Failure::rejected(format!("topic {topic}: {words}"))
 }
 
 #[cfg(test)]

@@ -778,7 +778,11 @@ impl Engine {
             match verdict {
                 Some(Verdict::Refused(load)) => {
                     let possibly_delivered = load.maybe_there;
-                    let failure = Failure { possibly_delivered, ..Failure::rejected(words) };
+                    let failure = Failure {
+                        possibly_delivered,
+                        wanted: self.settings.wants_payloads,
+                        ..Failure::rejected(words)
+                    };
                     load.failed(&failure, &mut self.outcomes);
                 }
                 Some(Verdict::StartOver) => self.health.error(words),
@@ -801,11 +805,12 @@ impl Engine {
         if oldest.is_none_or(|oldest| oldest > limit) {
             return;
         }
-        let never_sent = crate::transport::timed_out(
+        let timed_out = crate::transport::timed_out(
             &self.settings.route.topic,
             self.settings.delivery_timeout,
             self.health.last_heard(),
         );
+        let never_sent = Failure { wanted: self.settings.wants_payloads, ..timed_out };
         let maybe_there = Failure { possibly_delivered: true, ..never_sent.clone() };
         let mut bytes = 0;
         while let Some(batch) = self.waiting.front_mut() {
@@ -839,7 +844,7 @@ impl Engine {
 
     /// Another attempt cannot help any record that waits.
     fn refuse_waiting(&mut self, words: &str) {
-        let failure = Failure::rejected(words);
+        let failure = Failure { wanted: self.settings.wants_payloads, ..Failure::rejected(words) };
         let mut bytes = 0;
         for mut batch in mem::take(&mut self.waiting) {
             bytes += batch.bytes();
@@ -850,7 +855,8 @@ impl Engine {
     }
 
     fn failure(&self, words: &str) -> Failure {
-        Failure::rejected(format!("topic {}: {words}", self.settings.route.topic))
+        let failure = Failure::rejected(format!("topic {}: {words}", self.settings.route.topic));
+        Failure { wanted: self.settings.wants_payloads, ..failure }
     }
 
     // ---- time -------------------------------------------------------------------------------------------------

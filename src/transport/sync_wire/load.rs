@@ -260,13 +260,13 @@ pub(super) fn expire(batch: &mut Batch, limit: Instant, failure: &Failure, outco
     fail(batch, expired, failure, outcomes);
 }
 
-/// Gives up some records at the front; those that nobody tracks share an outcome.
+/// Gives up some records at the front; those that nobody wants to hear of share an outcome.
 pub(super) fn fail(batch: &mut Batch, most: usize, failure: &Failure, outcomes: &mut Vec<Outcome>) {
     let generation = batch.generation();
     let mut shared = Outcome { generation, records: 0, bytes: 0, meta: None, result: Err(failure.clone()) };
     for _ in 0..most {
         let Some((payload, meta)) = batch.pop() else { break };
-        if meta.tracked.is_some() {
+        if failure.wanted || meta.tracked.is_some() {
             let failure = Failure { payload: payload.to_vec(), ..failure.clone() };
             outcomes.push(Outcome::of_one(generation, payload.len(), meta, Err(failure)));
         } else {

@@ -26,7 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 use parking_lot::{Condvar, Mutex};
@@ -230,6 +230,12 @@ impl Client for WireClient {
 
     fn patience(&self) -> Duration {
         LONG
+    }
+
+    fn give_back(&mut self, _: Instant) -> Vec<Outcome> {
+        let (batches, mut outcomes) = self.end();
+        outcomes.extend(batches.into_iter().flat_map(super::sync::given_back));
+        outcomes
     }
 }
 

@@ -166,7 +166,7 @@ impl Bench {
 }
 
 fn failure(kind: DeliveryErrorKind, possibly_delivered: bool) -> Failure {
-    Failure { kind, possibly_delivered, cause: "as scripted".into(), payload: Vec::new() }
+    Failure { kind, possibly_delivered, cause: "as scripted".into(), payload: Vec::new(), wanted: false }
 }
 
 fn read(encoded: &[u8]) -> SentBatch {

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) retry_backoff: (Duration, Duration),
+    /// Whether the payload of each record that fails is wanted back.
+    pub(super) wants_payloads: bool,
     pub(super) connector: Connector,
     pub(super) sasl: Option<Sasl>,
     /// Where it logs in by tokens.
@@ -67,6 +69,7 @@ impl Settings {
             connect_timeout: delivery.connect_timeout,
             request_timeout: delivery.request_timeout,
             retry_backoff: delivery.retry_backoff,
+            wants_payloads: config.fallback.is_on(),
             connector: Connector::new(delivery.tls.as_ref())?,
             tokens: None,
             sasl: delivery.sasl.clone(),
