@@ -11,7 +11,6 @@ mod common;
 mod arguments;
 mod check;
 mod children;
-mod floor;
 mod how;
 mod plot;
 mod report;
@@ -51,6 +50,11 @@ fn main() {
     let svg = directory.join("calls.svg");
     plot::draw(&results.rows, &svg).unwrap_or_else(|error| panic!("cannot draw {}: {error}", svg.display()));
     eprintln!("\nwritten: {} and {}", json.display(), svg.display());
+    let lost = results.void_of_ours();
+    if !lost.is_empty() {
+        eprintln!("VOID:\n{}", lost.join("\n"));
+        std::process::exit(1);
+    }
 }
 
 /// `<target>/bench`.
