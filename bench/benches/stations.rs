@@ -9,20 +9,22 @@
 //!
 //! Figures are a call's, by divan.
 
-#[path = "calls/floor.rs"]
-mod floor;
-
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
 use kafka_log::{Config, KafkaLogger, Overflow, SyncProducer, Transport};
+use kafka_log_bench::floor;
 use kafka_log_bench::record::{Records, TARGET};
 use log::{Level, Log};
 
 fn main() {
     divan::main();
 }
+
+/// Of divan's samples and the calls in each, so that it is known how many records there will be.
+const SAMPLES: u32 = 100;
+const SAMPLE: u32 = 1_000;
 
 /// A logger that delivers nothing.
 fn logger(change: impl FnOnce(Config) -> Config) -> KafkaLogger {
@@ -66,31 +68,31 @@ mod format {
         });
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn usual(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         through(bencher, &logger, None);
         logger.shutdown(Duration::ZERO);
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn usual_floor(bencher: Bencher<'_, '_>) {
         through(bencher, &floor::Floor, None);
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn long(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         through(bencher, &logger, Some(LONG));
         logger.shutdown(Duration::ZERO);
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn long_floor(bencher: Bencher<'_, '_>) {
         through(bencher, &floor::Floor, Some(LONG));
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn literal_without_fields(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         let record = log::Record::builder().level(Level::Info).target(TARGET).args(format_args!("started")).build();
@@ -98,7 +100,7 @@ mod format {
         logger.shutdown(Duration::ZERO);
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn ten_fields(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
@@ -107,7 +109,7 @@ mod format {
         logger.shutdown(Duration::ZERO);
     }
 
-    #[divan::bench]
+    #[divan::bench(sample_count = SAMPLES, sample_size = SAMPLE)]
     fn much_to_escape(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         let message = "a \"quoted\" line\n\tand another\\\n".repeat(8);
@@ -119,10 +121,6 @@ mod format {
 mod queue {
     use super::*;
 
-    /// Of divan's samples, so that it is known how many records there will be.
-    const SAMPLES: u32 = 100;
-    const SAMPLE: u32 = 1_000;
-
     /// From so many threads.
     #[divan::bench(threads = [1, 2, 8], sample_count = SAMPLES, sample_size = SAMPLE)]
     fn taken(bencher: Bencher<'_, '_>) {
@@ -133,7 +131,7 @@ mod queue {
         logger.shutdown(Duration::ZERO);
     }
 
-    #[divan::bench(threads = [1, 2, 8])]
+    #[divan::bench(threads = [1, 2, 8], sample_count = SAMPLES, sample_size = SAMPLE)]
     fn refused(bencher: Bencher<'_, '_>) {
         let logger = full_logger();
         bencher.bench(|| logger.enqueue(black_box(PAYLOAD)));

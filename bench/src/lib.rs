@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 pub mod child;
+pub mod floor;
 mod load;
 pub mod record;
 pub mod task;

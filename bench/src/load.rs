@@ -1,20 +1,26 @@
 //! Making a load, and measuring it.
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use log::Log;
 use quanta::Clock;
 
 use crate::child::Subject;
+use crate::floor::Floor;
 use crate::record::{Record, Records};
 use crate::task::{Load, Measured, State, Task};
 use crate::usage;
 
 /// Logged before anything is measured: connections are made, buffers have grown, code is in the caches.
 const WARM_UP: u64 = 20_000;
+
+/// Between the bursts of the logger so much of a burst goes to the floor.
+const FLOORS_SHARE: u64 = 5;
 
 /// The longest time that a histogram tells from longer ones, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
@@ -102,38 +108,32 @@ impl<S: Subject> Run<'_, S> {
     fn hot(&mut self, threads: usize, bursts: u64, burst: u64) -> Result<(), String> {
         let share = burst / threads as u64;
         let first = self.logged;
+        // The threads and this one; and the threads alone.
         let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
+        let between = Barrier::new(threads);
         let (subject, records, clock) = (self.subject, &self.records, &self.clock);
         let thread = |thread: u64| {
-            let (mut first_times, mut times, mut whole, mut calls) = (histogram(), histogram(), Duration::ZERO, 0);
+            let (mut calls, mut floor, mut first_times) = (Times::default(), Times::default(), histogram());
+            // Called as the process's logger is: not by its type.
+            let floors: &dyn Log = black_box(&Floor);
             for round in 0..bursts {
                 let from = first + (round * threads as u64 + thread) * share;
+                let one_by_one = round % 2 == 0;
                 start.wait();
-                if round % 2 == 0 {
-                    for n in from..from + share {
-                        let record = records.get(n);
-                        let begun = clock.raw();
-                        subject.call(record);
-                        let ended = clock.raw();
-                        times.saturating_record(clock.delta_as_nanos(begun, ended));
-                    }
-                    if round == 0 {
-                        first_times.add(&times).expect("both have the same bounds");
-                    }
-                } else {
-                    let begun = Instant::now();
-                    for n in from..from + share {
-                        subject.call(records.get(n));
-                    }
-                    whole += begun.elapsed();
-                    calls += share;
-                }
+                let few = from..from + share.div_ceil(FLOORS_SHARE);
+                floor.take(few, one_by_one, clock, records, |record| record.log_by(floors));
+                between.wait();
+                calls.take(from..from + share, one_by_one, clock, records, |record| subject.call(record));
                 end.wait();
+                if round == 0 {
+                    first_times.add(&calls.times).expect("both have the same bounds");
+                }
             }
-            (first_times, times, whole, calls)
+            (calls, floor, first_times)
         };
         let mut drained = Ok(());
         let parts: Vec<_> = thread::scope(|scope| {
+            let thread = &thread;
             let running: Vec<_> = (0..threads as u64).map(|number| scope.spawn(move || thread(number))).collect();
             for round in 1..=bursts {
                 start.wait();
@@ -146,16 +146,17 @@ impl<S: Subject> Run<'_, S> {
         });
         self.logged += bursts * share * threads as u64;
         drained?;
-        let (mut first_times, mut times, mut whole, mut calls) = (histogram(), histogram(), Duration::ZERO, 0);
+        let (mut calls, mut floor, mut first_times) = (Times::default(), Times::default(), histogram());
         for part in parts {
-            first_times.add(part.0).expect("all have the same bounds");
-            times.add(part.1).expect("all have the same bounds");
-            whole += part.2;
-            calls += part.3;
+            calls.add(&part.0);
+            floor.add(&part.1);
+            first_times.add(part.2).expect("all have the same bounds");
         }
-        self.tell(&times);
+        self.tell(&calls.times);
         self.measured.first_p50 = Some(first_times.value_at_quantile(0.5) as f64);
-        self.measured.loop_mean = (calls > 0).then(|| whole.as_nanos() as f64 / calls as f64);
+        self.measured.loop_mean = calls.loop_mean();
+        self.measured.floor_p50 = Some(floor.times.value_at_quantile(0.5) as f64);
+        self.measured.floor_loop_mean = floor.loop_mean();
         Ok(())
     }
 
@@ -254,6 +255,60 @@ impl<S: Subject> Run<'_, S> {
         self.measured.mean = Some(times.mean());
         (self.measured.p50, self.measured.p99, self.measured.p999) = (at(0.5), at(0.99), at(0.999));
         self.measured.max = Some(times.max() as f64);
+    }
+}
+
+/// What the calls of a thread have taken.
+struct Times {
+    /// One by one.
+    times: Histogram<u64>,
+    /// All the others together, and how many they are.
+    whole: Duration,
+    calls: u64,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times { times: histogram(), whole: Duration::ZERO, calls: 0 }
+    }
+}
+
+impl Times {
+    #[inline]
+    fn take<'a>(
+        &mut self,
+        numbers: Range<u64>,
+        one_by_one: bool,
+        clock: &Clock,
+        records: &'a Records,
+        call: impl Fn(Record<'a>),
+    ) {
+        if one_by_one {
+            for n in numbers {
+                let record = records.get(n);
+                let begun = clock.raw();
+                call(record);
+                let ended = clock.raw();
+                self.times.saturating_record(clock.delta_as_nanos(begun, ended));
+            }
+            return;
+        }
+        self.calls += numbers.end - numbers.start;
+        let begun = Instant::now();
+        for n in numbers {
+            call(records.get(n));
+        }
+        self.whole += begun.elapsed();
+    }
+
+    fn add(&mut self, other: &Times) {
+        self.times.add(&other.times).expect("all have the same bounds");
+        self.whole += other.whole;
+        self.calls += other.calls;
+    }
+
+    fn loop_mean(&self) -> Option<f64> {
+        (self.calls > 0).then(|| self.whole.as_nanos() as f64 / self.calls as f64)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The records that are logged: each another, the same ones for every logger.
 
+use log::Log;
+
 /// Every record's target.
 pub const TARGET: &str = "api";
 
@@ -60,6 +62,18 @@ impl Record<'_> {
         match text {
             None => log::info!(target: TARGET, user_id = user_id, took_us = took_us; "request {n} answered"),
             Some(text) => log::info!(target: TARGET, user_id = user_id, took_us = took_us; "{text}"),
+        }
+    }
+
+    /// The same by this logger, whatever the process's is.
+    #[inline]
+    pub fn log_by(self, logger: &dyn Log) {
+        let Record { n, user_id, took_us, text } = self;
+        match text {
+            None => {
+                log::info!(logger: logger, target: TARGET, user_id = user_id, took_us = took_us; "request {n} answered");
+            }
+            Some(text) => log::info!(logger: logger, target: TARGET, user_id = user_id, took_us = took_us; "{text}"),
         }
     }
 

@@ -133,6 +133,10 @@ pub struct Measured {
     pub first_p50: Option<f64>,
     /// A whole loop's time by its calls, without a clock in it.
     pub loop_mean: Option<f64>,
+    /// What the floor takes in the same threads between the bursts: the median of calls timed one by one, and the mean
+    /// of those that are not.
+    pub floor_p50: Option<f64>,
+    pub floor_loop_mean: Option<f64>,
     /// Records a second, from the first call to the last acknowledgement.
     pub rate: Option<f64>,
     /// Of the process, user and system, per million records.

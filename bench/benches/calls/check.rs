@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_log_bench::floor;
 use kafka_log_bench::record::Records;
 use kafka_log_bench::task::{Load, State, Who};
 use log::{LevelFilter, Log, Metadata};
@@ -9,7 +10,6 @@ use parking_lot::Mutex;
 
 use crate::children::Children;
 use crate::common::support::reader;
-use crate::floor;
 
 const RECORDS: u64 = 100;
 const TIMEOUT: Duration = Duration::from_secs(30);

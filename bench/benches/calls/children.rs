@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -63,10 +64,7 @@ impl Children {
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         let has_topic = who.is_kafkas() && state != State::Absent;
-        let topic = topic::unique("bench");
-        if has_topic {
-            topic::create(&self.bootstrap(), &topic, PARTITIONS, &[]);
-        }
+        let topic = if has_topic { self.topic()? } else { topic::unique("bench") };
         let files = directory.clone();
         let mut task = Task {
             who,
@@ -97,10 +95,22 @@ impl Children {
         });
         if has_topic {
             look(&topic);
-            topic::delete(&self.bootstrap(), &topic);
+            // One that stays is no harm: the broker's data goes with the broker.
+            let _ = catch_unwind(AssertUnwindSafe(|| topic::delete(&self.bootstrap(), &topic)));
         }
         let _ = fs::remove_dir_all(files);
         judged
+    }
+
+    /// A new topic. A busy machine may have the broker miss its own controller for a while.
+    fn topic(&self) -> Result<String, String> {
+        const TRIES: usize = 3;
+        let create = || {
+            let topic = topic::unique("bench");
+            let created = catch_unwind(AssertUnwindSafe(|| topic::create(&self.bootstrap(), &topic, PARTITIONS, &[])));
+            created.is_ok().then_some(topic)
+        };
+        (0..TRIES).find_map(|_| create()).ok_or_else(|| format!("no topic was made in {TRIES} tries"))
     }
 
     fn child(&self, task: &Task) -> Result<Measured, String> {

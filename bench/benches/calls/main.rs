@@ -11,7 +11,6 @@ mod common;
 mod arguments;
 mod check;
 mod children;
-mod floor;
 mod how;
 mod plot;
 mod report;
@@ -48,9 +47,17 @@ fn main() {
     let json = directory.join("calls.json");
     let text = serde_json::to_string_pretty(&report::json(&results, &targets)).expect("figures are valid JSON");
     fs::write(&json, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", json.display()));
-    let svg = directory.join("calls.svg");
-    plot::draw(&results.rows, &svg).unwrap_or_else(|error| panic!("cannot draw {}: {error}", svg.display()));
-    eprintln!("\nwritten: {} and {}", json.display(), svg.display());
+    eprintln!("\nwritten: {}", json.display());
+    if !results.rows.is_empty() {
+        let svg = directory.join("calls.svg");
+        plot::draw(&results.rows, &svg).unwrap_or_else(|error| panic!("cannot draw {}: {error}", svg.display()));
+        eprintln!("written: {}", svg.display());
+    }
+    let lost = results.void_of_ours();
+    if !lost.is_empty() {
+        eprintln!("VOID:\n{}", lost.join("\n"));
+        std::process::exit(1);
+    }
 }
 
 /// `<target>/bench`.

@@ -14,7 +14,7 @@ const WIDTH: u32 = 1_100;
 const STEP: u32 = 18;
 const LEFT: i32 = 330;
 const TOP: i32 = 70;
-const FONT: (&str, i32) = ("sans-serif", 13);
+const FONT: (&str, i32) = ("sans-serif", 16);
 /// Times from 10 ns to 100 ms, in powers of ten.
 const DECADES: (i32, i32) = (1, 8);
 

@@ -21,7 +21,7 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
             print_table(title, head, &lines, notes, markdown);
         }
     };
-    let call_head = ["", "load", "broker", "p50", "mean", "loop mean", "p99", "p99.9", "max"];
+    let call_head = ["", "load", "broker", "p50", "x floor", "mean", "loop mean", "x floor", "p99", "p99.9", "max"];
     let more = ["records/s", "CPU s/M", "peak MiB", "filling", "lost", ""];
     let head: Vec<&str> = call_head.iter().chain(&more).copied().collect();
     show("What a log call costs", &head, results.rows.iter().map(call_line).collect(), how::CALLS);
@@ -61,12 +61,18 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
 }
 
 fn call_line(row: &Row) -> Vec<String> {
-    let Measured { p50, mean, loop_mean, p99, p999, max, rate, cpu_seconds, peak_kib, first_p50, lost, .. } =
-        row.figures;
+    let Measured { p50, mean, loop_mean, p99, p999, max, floor_p50, floor_loop_mean, .. } = row.figures;
+    let Measured { rate, cpu_seconds, peak_kib, first_p50, lost, .. } = row.figures;
     let mut line = vec![row.who.name().into(), row.load.clone(), row.broker.word().into()];
     match &row.void {
-        Some(_) => line.extend(vec!["VOID".into(); 6]),
-        None => line.extend([p50, mean, loop_mean, p99, p999, max].map(time)),
+        Some(_) => line.extend(vec!["VOID".into(); 8]),
+        None => {
+            let times = |figure: Option<f64>, floor: Option<f64>| {
+                figure.zip(floor).map_or("-".into(), |(figure, floor)| format!("{:.2}", figure / floor))
+            };
+            line.extend([time(p50), times(p50, floor_p50), time(mean), time(loop_mean)]);
+            line.extend([times(loop_mean, floor_loop_mean), time(p99), time(p999), time(max)]);
+        }
     }
     match &row.void_delivery {
         Some(_) => line.extend(vec!["VOID".into(); 3]),
@@ -199,13 +205,14 @@ fn machine() -> String {
     format!("{processors} processors ({model}), {} GiB, Linux {}", kib >> 20, system.trim())
 }
 
-/// The commit that is checked out, and whether there are changes to it.
+/// The commit that is checked out, and whether there are changes to what is measured.
 fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".into() };
-    let changed = git(&["status", "--porcelain", "--", ".."]).is_some_and(|changes| !changes.is_empty());
+    let changed = git(&["status", "--porcelain", "--", "../src", "../Cargo.lock", "."])
+        .is_some_and(|changes| !changes.is_empty());
     if changed { format!("{commit} and changes") } else { commit }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use futures_executor::block_on;
 use kafka_log::{Compression, Config, Guard, Overflow, SyncProducer, Transport};
 use kafka_log_bench::child::{self, Counts, LONG, Subject};
+use kafka_log_bench::floor::{self, Floor};
 use kafka_log_bench::record::{Record, TARGET};
 use kafka_log_bench::task::{Load, Task, Who};
 use log::{LevelFilter, Log, Metadata};
@@ -21,7 +22,6 @@ use parking_lot::Mutex;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::common::{BATCH_BYTES, LINGER, Yardstick};
-use crate::floor::{self, Floor};
 
 /// Runs the task as the logger that it names.
 pub fn run(task: &Task) {

@@ -23,6 +23,19 @@ pub struct Results {
     pub growth: Vec<Row>,
 }
 
+impl Results {
+    /// What is void of kafka_log's own, and why. What is void of others is their own affair.
+    pub fn void_of_ours(&self) -> Vec<String> {
+        let memory = self.memory.iter().map(|memory| &memory.row);
+        let parts = [&self.rows, &self.off, &self.lone, &self.delivery, &self.growth];
+        let rows = parts.into_iter().flatten().chain(memory).filter(|row| matches!(row.who, Who::Async | Who::Sync));
+        let reasons = |row: &Row| row.void.iter().chain(&row.void_delivery).cloned().collect::<Vec<_>>();
+        let line =
+            |row: &Row, reason| format!("{}, {}, broker {}: {reason}", row.who.name(), row.load, row.broker.word());
+        rows.flat_map(|row| reasons(row).into_iter().map(move |reason| line(row, reason))).collect()
+    }
+}
+
 /// Figures, each the median of its rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -257,6 +270,8 @@ fn medians(rounds: &[Measured]) -> Measured {
         max: of(|round| round.max),
         first_p50: of(|round| round.first_p50),
         loop_mean: of(|round| round.loop_mean),
+        floor_p50: of(|round| round.floor_p50),
+        floor_loop_mean: of(|round| round.floor_loop_mean),
         rate: of(|round| round.rate),
         cpu_seconds: of(|round| round.cpu_seconds),
         peak_kib: whole(|round| round.peak_kib),
