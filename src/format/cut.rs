@@ -128,13 +128,14 @@ impl Draft<'_, '_> {
         let least = message.len().min(limit / 4);
         let cut_at = loop {
             let others = around + fields.iter().map(Range::len).sum::<usize>();
-            let room = limit.saturating_sub(others);
-            if !is_cut && message.len() <= room {
-                break None;
-            }
-            if room >= least + MARKER.len() || (fields.is_empty() && room >= MARKER.len()) {
-                let most = (room - MARKER.len()).min(message.len());
-                break Some(message.start + whole_units(&bytes[message.clone()], most, style));
+            if let Some(room) = limit.checked_sub(others) {
+                if !is_cut && message.len() <= room {
+                    break None;
+                }
+                if room >= least + MARKER.len() || (fields.is_empty() && room >= MARKER.len()) {
+                    let most = (room - MARKER.len()).min(message.len());
+                    break Some(message.start + whole_units(&bytes[message.clone()], most, style));
+                }
             }
             let Some(largest) = (0..fields.len()).max_by_key(|place| fields[*place].len()) else {
                 return Formatted::Oversize;

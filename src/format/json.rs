@@ -366,7 +366,7 @@ mod tests {
             for format in [Format::Json, Format::Text] {
                 let mut out = Vec::new();
                 let formatted = format.write(&entry(format_args!("{message}"), &pairs.as_slice()), limit, &mut out);
-                prop_assert!(formatted != Formatted::Oversize && out.len() <= limit);
+                prop_assert!(formatted != Formatted::Oversize && out.len() <= limit, "{format:?} {formatted:?} {} of {limit}: {}", out.len(), String::from_utf8_lossy(&out));
                 let text = String::from_utf8(out).unwrap();
                 let cut = matches!(formatted, Formatted::Truncated { .. });
                 prop_assert_eq!(text.contains("original_bytes"), cut);

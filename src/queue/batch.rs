@@ -63,7 +63,7 @@ impl Queued {
 
 impl Batch {
     /// An empty one that will be filled: its buffers need not grow on the way.
-    pub(super) fn roomy() -> Batch {
+    pub(crate) fn roomy() -> Batch {
         Batch { bytes: Vec::with_capacity(FULL_BYTES), records: Vec::with_capacity(USUAL_RECORDS), ..Batch::default() }
     }
 

@@ -48,11 +48,14 @@ struct State {
     out_of_turn: Vec<usize>,
     made: usize,
     dropped: usize,
+    /// A client is in the middle of a hang, or has been.
+    hangs: bool,
 }
 
 impl Script {
     pub(crate) fn new(mode: Mode) -> Script {
-        let state = State { call: None, mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0 };
+        let state =
+            State { call: None, mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0, hangs: false };
         Script { state: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 
@@ -83,6 +86,11 @@ impl Script {
     pub(crate) fn taken(&self) -> Vec<String> {
         let taken = self.state.0.lock().taken.clone();
         taken.into_iter().map(|payload| String::from_utf8(payload).unwrap()).collect()
+    }
+
+    /// Waits until the client hangs, as it was told.
+    pub(crate) fn wait_hanging(&self) {
+        self.wait("the hang", |state| state.hangs);
     }
 
     pub(crate) fn wait_taken(&self, records: usize) {
@@ -148,6 +156,7 @@ impl Client for Fake {
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
         if self.mode() == Mode::Hang {
+            self.script.change(|state| state.hangs = true);
             self.script.wait("the end of the hang", |state| state.mode != Mode::Hang);
         }
         assert!(self.mode() != Mode::PanicInPoll || self.held.is_empty(), "as scripted, in poll");

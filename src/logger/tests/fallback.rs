@@ -70,6 +70,7 @@ fn each_record_that_fails_or_is_dropped_is_a_line_and_a_notice_is_first() {
         let _ours = recursion::enter();
         logger.info("recursive", NO_FIELDS);
     }
+    wait_until("the notice", || !messages(&directory.file()).1.is_empty());
     script.mode(Mode::Fail);
     logger.flush_timeout(LONG).unwrap();
     let (records, notices) = messages(&directory.file());
@@ -134,6 +135,9 @@ fn what_a_client_keeps_for_ever_is_counted() {
         numbered(&logger, 0..3);
         script.wait_taken(3);
         script.mode(mode);
+        if mode == Mode::Hang {
+            script.wait_hanging();
+        }
         logger.shutdown(Duration::ZERO);
         assert_eq!((logger.stats().fallback_missed, messages(&directory.file()).0.len()), (3, 0), "{mode:?}");
         script.mode(Mode::Deliver);

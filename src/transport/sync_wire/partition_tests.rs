@@ -632,7 +632,7 @@ fn tracked_records_have_an_outcome_each_and_others_share_one() {
         outcomes.iter().map(|outcome| outcome.result.as_ref().unwrap_err().payload.clone()).collect();
     assert_eq!(payloads, [&b"xyz"[..], b""]);
 
-    let mut batch = Batch::default();
+    let mut batch = Batch::roomy();
     (0..3).for_each(|_| batch.push(b"ab", bench.meta(false)));
     let load = Load::gather(1, &mut VecDeque::from([batch]), usize::MAX, 0).unwrap();
     let (mut outcomes, mut spares) = (Vec::new(), Vec::new());
