@@ -14,6 +14,7 @@ use crate::deadline;
 use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
 use crate::queue::{Batch, Generation, Order, Part, Queue, Room, Settled};
 use crate::recursion;
+use crate::spool::{Detour, is_from_disk};
 use crate::status::Health;
 use crate::transport::{Client, Factory, Outcome};
 
@@ -22,6 +23,13 @@ const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duratio
 
 /// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each.
 const LONGEST_REST: Duration = Duration::from_millis(1);
+
+/// With a disk, how often the worker looks whether memory fills up while its client has no room.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// While nothing has been acknowledged for so long, new records join those that are on the disk.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// A client that is given up has so long to give back what it holds, where somebody wants that.
 const GIVE_BACK: Duration = Duration::from_millis(500);
 
@@ -32,15 +40,26 @@ pub(crate) struct Worker {
     pub(crate) losses: Arc<Losses>,
     pub(crate) health: Arc<Health>,
     pub(crate) factory: Factory,
+    /// With a spool, how long a record waits in memory for an acknowledgement.
+    pub(crate) patience: Duration,
 }
 
 impl Worker {
     /// Runs until the queue is told to stop. The client is dropped last, after `shutdown` has its answer.
-    pub(crate) fn run(self, client: Box<dyn Client>) {
+    pub(crate) fn run(self, client: Box<dyn Client>, detour: Option<Detour>) {
         let _ours = recursion::enter();
-        let mut shift = Shift { worker: &self, client: Some(client), batch: None, in_flight: InFlight::default() };
+        let mut shift = Shift {
+            worker: &self,
+            client: Some(client),
+            batch: None,
+            waiting: None,
+            in_flight: InFlight::default(),
+            detour,
+            progress: Instant::now(),
+        };
         let end = End(&self);
         shift.work();
+        shift.save();
         shift.abandon();
         drop(end);
         let client = shift.client.take();
@@ -109,9 +128,14 @@ struct Shift<'a> {
     worker: &'a Worker,
     /// None while a client that panicked has no successor yet.
     client: Option<Box<dyn Client>>,
-    /// Taken from the queue and not handed over in full.
+    /// The client has taken a part of it.
     batch: Option<Batch>,
+    /// Taken from the queue; what is on the disk goes first.
+    waiting: Option<Batch>,
     in_flight: InFlight,
+    detour: Option<Detour>,
+    /// The last acknowledgement; or when there was nothing to acknowledge.
+    progress: Instant,
 }
 
 impl Shift<'_> {
@@ -125,16 +149,18 @@ impl Shift<'_> {
                 Order::StopBy(deadline) if deadline <= Instant::now() => return,
                 Order::StopBy(deadline) => Some(deadline),
             };
-            let Some(client) = &mut self.client else {
+            if self.client.is_none() {
                 self.wait(stop_by, pause, Room::None);
                 pause = (pause * 2).min(REPLACE_AFTER.1);
                 self.replace_client();
                 continue;
-            };
+            }
 
             let turn = catch_unwind(AssertUnwindSafe(|| {
-                let took = hand_over(&self.worker.queue, client.as_mut(), &mut self.batch, &mut self.in_flight);
-                client.poll(&mut outcomes);
+                let took = self.hand_over();
+                if let Some(client) = &mut self.client {
+                    client.poll(&mut outcomes);
+                }
                 took
             }));
             let delivered = self.settle(&mut outcomes);
@@ -143,16 +169,19 @@ impl Shift<'_> {
                     if delivered {
                         pause = REPLACE_AFTER.0;
                     }
+                    let patience = client.patience();
                     // Asked now: the outcomes have made room.
-                    let has_room = has_room(&self.worker.queue, client.as_ref(), &self.in_flight);
-                    if self.batch.is_none() || !has_room {
+                    let has_room = self.has_room();
+                    if (self.batch.is_none() && self.waiting.is_none()) || !has_room {
                         let room = match (has_room, took && !rest.is_zero()) {
+                            (false, _) if self.detour.is_some() => Room::OnDisk,
                             (false, _) => Room::None,
                             (true, false) => Room::Now,
                             // Where there were records, there will be more.
                             (true, true) => Room::After(Instant::now() + rest),
                         };
-                        self.wait(stop_by, client.patience(), room);
+                        let patience = self.look_after_disk(patience, has_room);
+                        self.wait(stop_by, patience, room);
                     }
                 }
                 (Ok(_), None) => {}
@@ -161,16 +190,186 @@ impl Shift<'_> {
         }
     }
 
+    /// Hands over what waits, as far as the client has room, the oldest first; whether there was anything.
+    fn hand_over(&mut self) -> bool {
+        let mut took = false;
+        loop {
+            let has_room = self.has_room();
+            if self.batch.is_some() {
+                if !has_room {
+                    return took;
+                }
+                took = true;
+                if !self.submit() {
+                    return took;
+                }
+                continue;
+            }
+            let queue = &self.worker.queue;
+            let Some(detour) = &mut self.detour else {
+                if has_room {
+                    self.batch = queue.take();
+                }
+                if self.batch.is_none() {
+                    return took;
+                }
+                continue;
+            };
+            // Taken before the disk is looked at: what its threads have put there before it goes first.
+            self.waiting = self.waiting.take().or_else(|| queue.take());
+            let has_unread = detour.has_unread(queue);
+            if has_unread && has_room {
+                self.batch = detour.take(queue);
+                continue;
+            }
+            let Some(waiting) = self.waiting.take() else { return took };
+            let stands_still = !detour.is_empty() && self.progress.elapsed() >= STANDSTILL;
+            if detour.takes_overflow() && (has_unread || stands_still || (!has_room && queue.is_half_full())) {
+                if detour.divert(&waiting, queue) {
+                    queue.recycle(waiting);
+                    took = true;
+                    continue;
+                }
+                detour.rest();
+            }
+            if !has_room || has_unread {
+                self.waiting = Some(waiting);
+                return took;
+            }
+            self.batch = Some(waiting);
+        }
+    }
+
+    /// Gives the client the batch at hand; whether it took all of it.
+    fn submit(&mut self) -> bool {
+        let (Some(client), Some(batch)) = (&mut self.client, &mut self.batch) else { return false };
+        let before = Part { generation: batch.generation(), records: batch.len(), bytes: batch.bytes() };
+        if self.in_flight.records == 0 {
+            self.progress = Instant::now();
+        }
+        let counted = Counted { before, batch, in_flight: &mut self.in_flight };
+        client.submit(counted.batch);
+        drop(counted);
+        if !batch.is_empty() {
+            return false;
+        }
+        if let Some(batch) = self.batch.take() {
+            self.worker.queue.recycle(batch);
+        }
+        true
+    }
+
+    /// Whether another batch may go to the client, by its own word and by the queue's.
+    fn has_room(&self) -> bool {
+        let queue = &self.worker.queue;
+        // With a disk, the client does not have all of memory: there is to be room for what comes meanwhile.
+        let (records, bytes) = if self.detour.is_some() { queue.three_quarters() } else { queue.window() };
+        self.client.as_ref().is_some_and(|client| client.has_room())
+            && self.in_flight.records < records
+            && self.in_flight.bytes < bytes
+    }
+
+    /// What the disk is due by the passing of time; how long the worker may sleep, then.
+    fn look_after_disk(&mut self, patience: Duration, has_room: bool) -> Duration {
+        let Some(detour) = &mut self.detour else { return patience };
+        detour.sync_if_due();
+        let mut patience = patience.min(detour.sync_due().unwrap_or(Duration::MAX));
+        if !has_room || !detour.is_empty() {
+            patience = patience.min(LOOK_AGAIN);
+        }
+        if self.in_flight.has_memory() {
+            let left = self.worker.patience.saturating_sub(self.progress.elapsed());
+            if left.is_zero() && detour.takes_overflow() {
+                self.recall();
+                return Duration::ZERO;
+            }
+            patience = patience.min(left);
+        }
+        patience
+    }
+
+    /// Nothing has been acknowledged for too long: what the client has goes to the disk, and another client begins with
+    /// what is there.
+    fn recall(&mut self) {
+        self.worker.health.error("nothing was acknowledged within `delivery_timeout`: records go to the spool");
+        self.save_what_the_client_has();
+        self.progress = Instant::now();
+        self.replace_client();
+    }
+
+    /// Takes back what the client has, and keeps what came from memory on the disk. The client is of no use after that.
+    fn save_what_the_client_has(&mut self) {
+        let Some(mut client) = self.client.take() else { return };
+        let deadline = deadline::after(GIVE_BACK);
+        let given_back = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
+        end_elsewhere(client);
+        let (mut kept, mut parts, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for mut outcome in given_back {
+            let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };
+            match (&mut outcome.meta, &mut outcome.result) {
+                (_, Ok(_)) => others.push(outcome),
+                (meta, Err(failure)) if !is_from_disk(part.generation) => {
+                    if let Some(meta) = meta.take() {
+                        kept.push((meta, std::mem::take(&mut failure.payload)));
+                        parts.push(part);
+                    }
+                }
+                // The disk has it.
+                (_, Err(_)) => {}
+            }
+        }
+        self.settle(&mut others);
+        let Some(detour) = &mut self.detour else { return };
+        let queue = &self.worker.queue;
+        // The rest of a batch that the client has had in part is as old as that.
+        if let Some(mut batch) = self.batch.take_if(|batch| !is_from_disk(batch.generation())) {
+            let generation = batch.generation();
+            while let Some((payload, meta)) = batch.pop() {
+                let part = Part { generation, records: 1, bytes: payload.len() };
+                kept.push((meta, payload.to_vec()));
+                self.in_flight.enter(part);
+                parts.push(part);
+            }
+        }
+        self.batch = None;
+        if kept.is_empty() || detour.keep_late(&kept) {
+            for part in parts {
+                self.in_flight.leave(part);
+                queue.divert(part.generation, part.records, part.bytes);
+            }
+        }
+        detour.rewind();
+        self.in_flight.forget_disk();
+    }
+
+    /// At the end: all that is in memory goes to the disk, as far as it can be had.
+    fn save(&mut self) {
+        if self.detour.is_none() {
+            return;
+        }
+        self.save_what_the_client_has();
+        let queue = &self.worker.queue;
+        let Some(mut detour) = self.detour.take() else { return };
+        let mut waiting = self.waiting.take();
+        while let Some(batch) = waiting.take().or_else(|| queue.take()) {
+            if !detour.divert(&batch, queue) {
+                self.waiting = Some(batch);
+                break;
+            }
+        }
+        detour.close();
+    }
+
     /// Ends the queue, and tells of what is left of all that came out of it.
     fn abandon(&mut self) {
         let Worker { queue, losses, .. } = self.worker;
-        let (client, batch) = (&mut self.client, &mut self.batch);
+        let (client, batches) = (&mut self.client, [&mut self.batch, &mut self.waiting]);
         abandon(queue, losses, || {
             let mut back = 0;
             if let Some(client) = client {
                 back += take_back(client.as_mut(), losses, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
             }
-            if let Some(batch) = batch {
+            for batch in batches.into_iter().flatten() {
                 back += batch.len();
                 tell_dropped(batch, losses);
             }
@@ -189,17 +388,25 @@ impl Shift<'_> {
             return false;
         }
         let mut settled = Settled::default();
+        let mut from_disk = Vec::new();
         outcomes.retain(|outcome| {
             let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };
             let known = self.in_flight.leave(part);
             debug_assert!(known, "a client has reported on a record it does not have");
             if known {
-                settled.add(part);
+                let mut records = part.records as u64;
+                match &mut self.detour {
+                    Some(detour) if is_from_disk(part.generation) => {
+                        records = detour.count(records);
+                        from_disk.push(part);
+                    }
+                    _ => settled.add(part),
+                }
                 let tracked = outcome.meta.as_ref().and_then(|meta| meta.tracked.clone());
                 settled.awaited.extend(tracked.filter(|tracked| tracked.awaited));
                 match &outcome.result {
-                    Ok(_) => settled.delivered += part.records as u64,
-                    Err(_) => settled.failed += part.records as u64,
+                    Ok(_) => settled.delivered += records,
+                    Err(_) => settled.failed += records,
                 }
             }
             known
@@ -209,11 +416,15 @@ impl Shift<'_> {
             health.refused(&failure.cause);
         }
         if settled.delivered > 0 {
+            self.progress = Instant::now();
             health.acknowledged();
         }
         let _telling = if settled.failed > 0 { losses.telling() } else { None };
         if !queue.settle(&settled) {
             outcomes.clear();
+        }
+        if let Some(detour) = &mut self.detour {
+            from_disk.iter().for_each(|part| detour.settled(part.generation, part.records, queue));
         }
         for outcome in outcomes.drain(..) {
             match (outcome.meta, outcome.result) {
@@ -233,6 +444,11 @@ impl Shift<'_> {
         let cause = format!("the client panicked and is replaced: {words}");
         self.worker.health.down(cause.as_str());
         let mut client = self.client.take();
+        if let Some(detour) = &mut self.detour {
+            detour.rewind();
+            self.in_flight.forget_disk();
+            self.batch.take_if(|batch| is_from_disk(batch.generation()));
+        }
         let parts = self.in_flight.drain();
         let failed: usize = parts.iter().map(|part| part.records).sum();
         let Worker { queue, losses, .. } = self.worker;
@@ -247,12 +463,9 @@ impl Shift<'_> {
         for meta in &awaited {
             losses.given_up(meta, DeliveryErrorKind::Rejected, &cause);
         }
-        // On a thread of its own, since a client's end may take a moment. Without one it ends here, with the closure.
-        let end = move || {
-            let _ours = recursion::enter();
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
-        };
-        let _ = thread::Builder::new().name("kafka_log-end".into()).spawn(end);
+        if let Some(client) = client {
+            end_elsewhere(client);
+        }
     }
 
     fn replace_client(&mut self) {
@@ -264,37 +477,13 @@ impl Shift<'_> {
     }
 }
 
-/// Hands over what waits, as far as the client has room; whether there was anything.
-fn hand_over(queue: &Queue, client: &mut dyn Client, current: &mut Option<Batch>, in_flight: &mut InFlight) -> bool {
-    let mut took = false;
-    while has_room(queue, client, in_flight) {
-        let Some(batch) = current.as_mut() else {
-            *current = queue.take();
-            if current.is_none() {
-                return took;
-            }
-            continue;
-        };
-        let before = Part { generation: batch.generation(), records: batch.len(), bytes: batch.bytes() };
-        let counted = Counted { before, batch, in_flight };
-        client.submit(counted.batch);
-        drop(counted);
-        took = true;
-        if batch.is_empty() {
-            if let Some(batch) = current.take() {
-                queue.recycle(batch);
-            }
-        } else {
-            return took;
-        }
-    }
-    took
-}
-
-/// Whether another batch may go to the client, by its own word and by the queue's.
-fn has_room(queue: &Queue, client: &dyn Client, in_flight: &InFlight) -> bool {
-    let (records, bytes) = queue.window();
-    client.has_room() && in_flight.records < records && in_flight.bytes < bytes
+/// Drops a client on a thread of its own, since its end may take a moment. Without one it ends here, with the closure.
+fn end_elsewhere(client: Box<dyn Client>) {
+    let end = move || {
+        let _ours = recursion::enter();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
+    };
+    let _ = thread::Builder::new().name("kafka_log-end".into()).spawn(end);
 }
 
 /// Counts what the client took from a batch, also when it panics while taking.
@@ -344,6 +533,23 @@ impl InFlight {
             self.by_generation.remove(&generation);
         }
         true
+    }
+
+    /// Whether there are records that the disk does not have.
+    fn has_memory(&self) -> bool {
+        self.by_generation.keys().next().is_some_and(|oldest| !is_from_disk(*oldest))
+    }
+
+    /// Takes out all that the disk has too.
+    fn forget_disk(&mut self) {
+        self.by_generation.retain(|generation, (records, bytes)| {
+            let stays = !is_from_disk(*generation);
+            if !stays {
+                self.records -= *records;
+                self.bytes -= *bytes;
+            }
+            stays
+        });
     }
 
     fn drain(&mut self) -> Vec<Part> {

@@ -56,6 +56,8 @@ pub enum DropReason {
     Shutdown,
     /// An argument's `Display` panicked.
     Format,
+    /// It was in the spool, and could not be read back whole.
+    Damaged,
 }
 
 impl DropReason {
@@ -74,6 +76,7 @@ impl DropReason {
             DropReason::Recursive => "a thread of the logger's own emitted it",
             DropReason::Closed => "the logger has been shut down",
             DropReason::Shutdown => "the shutdown ran out of time",
+            DropReason::Damaged => "the spool could not read it back whole",
             DropReason::Format => "an argument's `Display` panicked",
         }
     }

@@ -29,8 +29,15 @@ pub struct Stats {
     pub failed: u64,
     /// Records that were not handed to the client, or given up with it, by reason.
     pub dropped: Dropped,
-    /// Records without an outcome yet: waiting, or in flight.
+    /// Records without an outcome yet: waiting, on the disk, or in flight.
     pub pending: u64,
+    /// Records of an earlier process, found in the [`spool`](crate::Config::spool) at the start. They count as submitted.
+    pub recovered: u64,
+    /// Records that are in the spool now. They are pending too.
+    pub spooled: u64,
+    /// Records that the spool's disk refused, in [`SpoolMode::WriteAhead`](crate::SpoolMode::WriteAhead): they went on in
+    /// memory alone.
+    pub spool_refused: u64,
     /// Extra fields left out of the payloads of records that were taken: repeats of an earlier one, beyond the 1,024th, or
     /// too large.
     pub fields_left_out: u64,
@@ -64,12 +71,14 @@ pub struct Dropped {
     pub shutdown: u64,
     /// An argument's `Display` panicked. The panic itself goes on to the caller.
     pub format: u64,
+    /// Was in the [`spool`](crate::Config::spool), and could not be read back whole.
+    pub damaged: u64,
 }
 
 impl Dropped {
     /// All of them together.
     pub fn total(&self) -> u64 {
-        self.queue_full + self.oversize + self.recursive + self.closed + self.shutdown + self.format
+        self.queue_full + self.oversize + self.recursive + self.closed + self.shutdown + self.format + self.damaged
     }
 }
 
@@ -83,6 +92,8 @@ pub struct ShutdownReport {
     ///
     /// A broker may still have taken some of them: those whose acknowledgement was under way.
     pub unsent: u64,
+    /// Records left in the [`spool`](crate::Config::spool) for the next start. They are in `stats.pending`.
+    pub spooled: u64,
     /// Whether the time ran out.
     pub timed_out: bool,
 }
@@ -121,7 +132,10 @@ pub(crate) struct Counters {
     submitted: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
-    dropped: [AtomicU64; 6],
+    dropped: [AtomicU64; 7],
+    recovered: AtomicU64,
+    spooled: AtomicU64,
+    spool_refused: AtomicU64,
     fields_left_out: AtomicU64,
     truncated: AtomicU64,
     callbacks_missed: AtomicU64,
@@ -134,6 +148,25 @@ impl Counters {
     /// than records.
     pub(crate) fn submitted(&self) {
         self.submitted.fetch_add(1, Ordering::Release);
+    }
+
+    /// Records of an earlier process are submitted to this one.
+    pub(crate) fn recovered(&self, records: u64) {
+        self.submitted.fetch_add(records, Ordering::Release);
+        self.recovered.fetch_add(records, Ordering::Relaxed);
+        self.spooled(records);
+    }
+
+    pub(crate) fn spooled(&self, records: u64) {
+        self.spooled.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unspooled(&self, records: u64) {
+        self.spooled.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn spool_refused(&self) {
+        self.spool_refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn delivered(&self, records: u64) {
@@ -180,6 +213,7 @@ impl Counters {
             closed: dropped(DropReason::Closed),
             shutdown: dropped(DropReason::Shutdown),
             format: dropped(DropReason::Format),
+            damaged: dropped(DropReason::Damaged),
         };
         let delivered = self.delivered.load(Ordering::Acquire);
         let failed = self.failed.load(Ordering::Acquire);
@@ -190,6 +224,9 @@ impl Counters {
             failed,
             dropped,
             pending: submitted.saturating_sub(delivered + failed + dropped.total()),
+            recovered: self.recovered.load(Ordering::Relaxed),
+            spooled: self.spooled.load(Ordering::Relaxed),
+            spool_refused: self.spool_refused.load(Ordering::Relaxed),
             fields_left_out: self.fields_left_out.load(Ordering::Relaxed),
             truncated: self.truncated.load(Ordering::Relaxed),
             callbacks_missed: self.callbacks_missed.load(Ordering::Relaxed),
@@ -213,13 +250,15 @@ mod tests {
             DropReason::Closed,
             DropReason::Shutdown,
             DropReason::Format,
+            DropReason::Damaged,
         ];
         for (reason, records) in reasons.into_iter().zip(1..) {
             (0..records).for_each(|_| counters.submitted());
             counters.dropped(reason, records);
         }
         let stats = counters.read();
-        let expected = Dropped { queue_full: 1, oversize: 2, recursive: 3, closed: 4, shutdown: 5, format: 6 };
-        assert_eq!((stats.dropped, stats.dropped.total(), stats.pending), (expected, 21, 0));
+        let expected =
+            Dropped { queue_full: 1, oversize: 2, recursive: 3, closed: 4, shutdown: 5, format: 6, damaged: 7 };
+        assert_eq!((stats.dropped, stats.dropped.total(), stats.pending), (expected, 28, 0));
     }
 }

@@ -22,6 +22,7 @@ use crate::format::{Entry, Format, Formatted, with_buffer};
 use crate::queue::{Batch, Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
+use crate::spool::{Ahead, Detour};
 use crate::status::{Health, Status};
 use crate::transport::{self, Choice};
 use crate::worker::{self, Worker};
@@ -31,6 +32,12 @@ pub(crate) const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// What `shutdown` adds to its time for the worker to write its report.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// The same where what is left goes to the disk first.
+const GRACE_FOR_DISK: Duration = Duration::from_secs(3);
+
+/// With a spool no client gives up a record by itself: longer than any outage, and shorter than what librdkafka takes.
+const NEVER: Duration = Duration::from_secs(20 * 24 * 3600);
 
 impl Config {
     /// Builds a logger that is not global: to nest it in another, to tee, or to call its methods directly.
@@ -76,7 +83,7 @@ impl KafkaLogger {
         KafkaLogger::start_with(config, choice)
     }
 
-    fn start_with(config: Config, choice: Choice) -> Result<KafkaLogger, LoggerError> {
+    fn start_with(mut config: Config, choice: Choice) -> Result<KafkaLogger, LoggerError> {
         let counters = Arc::new(Counters::default());
         let (records, bytes) = (config.queue_records, config.queue_bytes);
         let queue = Arc::new(Queue::new(records, bytes, config.overflow, Arc::clone(&counters)));
@@ -103,6 +110,19 @@ impl KafkaLogger {
         let losses = Losses::new(&config.topic, callback, fallback, Arc::clone(&counters)).map_err(no_thread)?;
         let losses = Arc::new(losses);
         let linger = config.delivery.linger();
+        let patience = config.delivery.delivery_timeout;
+        let detour = match &config.spool {
+            Some(spool) => {
+                let (counters, health) = (Arc::clone(&counters), Arc::clone(&health));
+                let detour = Detour::open(spool, losses.tracks_all(), counters, health).map_err(LoggerError::Spool)?;
+                queue.recover(detour.recovered());
+                config.delivery.delivery_timeout = NEVER;
+                Some(detour)
+            }
+            None => None,
+        };
+        let ahead = detour.as_ref().and_then(Detour::ahead);
+        let has_spool = detour.is_some();
         let factory = choice.factory(config, Arc::clone(&health), call);
 
         // Clients log while they are set up: on this thread, which is ours for that time.
@@ -115,12 +135,24 @@ impl KafkaLogger {
 
         let worker = {
             let (queue, losses, health) = (Arc::clone(&queue), Arc::clone(&losses), Arc::clone(&health));
-            Worker { linger, queue, losses, health, factory }
+            Worker { linger, queue, losses, health, factory, patience }
         };
-        let run = move || worker.run(client);
+        let run = move || worker.run(client, detour);
         thread::Builder::new().name("kafka_log".into()).spawn(run).map_err(no_thread)?;
         // Only now: dropping a pipeline waits for its worker.
-        let pipeline = Pipeline { level, logger_name, format, record_bytes, oversize, queue, counters, losses, health };
+        let pipeline = Pipeline {
+            level,
+            logger_name,
+            format,
+            record_bytes,
+            oversize,
+            queue,
+            ahead,
+            has_spool,
+            counters,
+            losses,
+            health,
+        };
         Ok(KafkaLogger { pipeline: Arc::new(pipeline) })
     }
 
@@ -242,7 +274,7 @@ impl KafkaLogger {
     /// The end of the process: what has not arrived by then goes to the fallback, if there is one.
     pub(crate) fn at_exit(&self, timeout: Duration) {
         let settled = self.flush_timeout(timeout).is_ok();
-        if !self.pipeline.losses.has_fallback() {
+        if !self.pipeline.losses.has_fallback() && !self.pipeline.has_spool {
             return;
         }
         if settled {
@@ -324,6 +356,9 @@ struct Pipeline {
     record_bytes: usize,
     oversize: Oversize,
     queue: Arc<Queue>,
+    /// Where records go to the disk before their call returns.
+    ahead: Option<Ahead>,
+    has_spool: bool,
     counters: Arc<Counters>,
     losses: Arc<Losses>,
     health: Arc<Health>,
@@ -404,7 +439,26 @@ impl Pipeline {
 
     /// Queues a payload; whether it was taken.
     fn enter(&self, payload: &[u8], meta: Meta) -> bool {
-        match self.queue.push(payload, meta) {
+        let entered = match &self.ahead {
+            Some(ahead) if !self.queue.is_closed() => {
+                self.counters.submitted();
+                self.counters.spooled(1);
+                match ahead.append(payload, &meta) {
+                    Ok(()) => {
+                        self.queue.entered_disk(meta);
+                        return true;
+                    }
+                    Err(refusal) => {
+                        self.counters.unspooled(1);
+                        self.counters.spool_refused();
+                        self.health.error(refusal.to_string());
+                        self.queue.push_counted(payload, meta)
+                    }
+                }
+            }
+            _ => self.queue.push(payload, meta),
+        };
+        match entered {
             Ok(pushed) => {
                 self.tell_evicted(pushed.evicted);
                 true
@@ -439,9 +493,10 @@ impl Pipeline {
 
     fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let deadline = deadline::after(timeout);
+        let grace = if self.has_spool { GRACE_FOR_DISK } else { GRACE };
         self.queue.close(deadline);
         if !recursion::on_our_thread()
-            && self.queue.wait_stopped(deadline::after(timeout.saturating_add(GRACE))).is_none()
+            && self.queue.wait_stopped(deadline::after(timeout.saturating_add(grace))).is_none()
         {
             // The worker does not answer: it is left behind with what it holds, which is counted here.
             worker::abandon(&self.queue, &self.losses, || 0);
@@ -450,7 +505,8 @@ impl Pipeline {
             self.losses.last_words(deadline::after(LAST_WORDS));
         }
         let unsent = self.queue.wait_stopped(Instant::now()).unwrap_or(0);
-        ShutdownReport { stats: self.counters.read(), unsent, timed_out: unsent > 0 }
+        let stats = self.counters.read();
+        ShutdownReport { stats, unsent, spooled: stats.spooled, timed_out: unsent > 0 || stats.spooled > 0 }
     }
 }
 

@@ -18,8 +18,12 @@ pub(super) struct Generations {
 impl Generations {
     /// Counts a record into the current generation.
     pub(super) fn enter(&mut self) -> Generation {
+        self.enter_many(1)
+    }
+
+    pub(super) fn enter_many(&mut self, records: u64) -> Generation {
         let current = self.unsettled.len() - 1;
-        self.unsettled[current] += 1;
+        self.unsettled[current] += records;
         self.oldest + current as u64
     }
 

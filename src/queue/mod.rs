@@ -54,6 +54,12 @@ struct State {
     held_records: usize,
     held_bytes: usize,
     generations: Generations,
+    /// Which generations the records on the disk are of, in their order there.
+    on_disk: VecDeque<(Generation, u64)>,
+    /// Records on the disk that were settled before their callers have said that they are there.
+    ahead_of_callers: u64,
+    /// A caller has put one there, and the worker has not looked since.
+    disk_news: bool,
     /// The records in here that somebody awaits, by their address: whatever becomes of a client, they are told.
     awaited: HashMap<usize, Meta>,
     worker: Worker,
@@ -73,6 +79,8 @@ enum Worker {
     AwaitsMany,
     /// Asleep; only a call for attention wakes it, since its client has no room.
     AwaitsRoom,
+    /// The same, but a queue that fills up wakes it too: there is a disk.
+    AwaitsRoomOrMany,
     /// To be woken, or not to fall asleep: something besides a record has come up.
     Called,
 }
@@ -81,6 +89,8 @@ enum Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     None,
+    /// But what memory has no room for can go to the disk.
+    OnDisk,
     Now,
     /// From this moment on, so that they come in batches and not one by one.
     After(Instant),
@@ -119,6 +129,9 @@ impl Queue {
             held_records: 0,
             held_bytes: 0,
             generations: Generations::default(),
+            on_disk: VecDeque::new(),
+            ahead_of_callers: 0,
+            disk_news: false,
             awaited: HashMap::new(),
             worker: Worker::Busy,
             closed: false,
@@ -151,6 +164,15 @@ impl Queue {
     /// Takes a copy of one payload, or refuses it, and counts that. Waits for nothing but the lock, unless the
     /// overflow policy is to wait for room.
     pub(crate) fn push(&self, payload: &[u8], meta: Meta) -> Result<Pushed, Refused> {
+        self.take_in(payload, meta, || self.counters.submitted())
+    }
+
+    /// The same for a record that has been counted as submitted.
+    pub(crate) fn push_counted(&self, payload: &[u8], meta: Meta) -> Result<Pushed, Refused> {
+        self.take_in(payload, meta, || {})
+    }
+
+    fn take_in(&self, payload: &[u8], meta: Meta, count: impl FnOnce()) -> Result<Pushed, Refused> {
         let mut state = self.state.lock();
         let mut pushed = Pushed::default();
         let refused = if payload.len() > self.most_bytes.min(batch::LONGEST) {
@@ -159,7 +181,7 @@ impl Queue {
         } else {
             self.make_room(&mut state, payload.len(), meta.severity.level(), &mut pushed).err()
         };
-        self.counters.submitted();
+        count();
         if let Some(reason) = refused {
             self.counters.dropped(reason, 1);
             return Err(Refused { meta, reason, evicted: pushed.evicted });
@@ -180,6 +202,7 @@ impl Queue {
         let wakes = match state.worker {
             Worker::AwaitsRecords => true,
             Worker::AwaitsMany => state.sealed.len() >= ENOUGH,
+            Worker::AwaitsRoomOrMany => state.sealed.len() >= ENOUGH && self.is_three_quarters_full(&state),
             Worker::Busy | Worker::AwaitsRoom | Worker::Called => false,
         };
         if wakes {
@@ -228,9 +251,37 @@ impl Queue {
         state.abandoned
     }
 
+    /// Whether records are no longer taken.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// A caller has put a record on the disk, which has been counted.
+    pub(crate) fn entered_disk(&self, meta: Meta) {
+        let mut state = self.state.lock();
+        state.disk_news = true;
+        if let Some(tracked) = meta.tracked.as_ref().filter(|tracked| tracked.awaited) {
+            state.awaited.insert(address(tracked), meta.clone());
+        }
+        if state.ahead_of_callers > 0 {
+            state.ahead_of_callers -= 1;
+        } else {
+            let generation = state.generations.enter();
+            state.push_on_disk(generation, 1);
+        }
+        let wakes = state.worker == Worker::AwaitsRecords;
+        if wakes {
+            state.call_worker();
+        }
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
+    }
+
     /// Ends the worker's rest where the queue is full: what waits could be on its way.
     fn wake_gathering(&self, state: &mut State) {
-        if state.worker == Worker::AwaitsMany {
+        if matches!(state.worker, Worker::AwaitsMany | Worker::AwaitsRoomOrMany) {
             state.call_worker();
             self.work.notify_one();
         }
@@ -264,13 +315,14 @@ impl Queue {
     /// Sleeps until there is something to do, or `until`.
     pub(crate) fn wait(&self, until: Instant, room: Room) {
         let mut state = self.state.lock();
-        let waiting = !state.sealed.is_empty() || !state.open.is_empty();
+        let waiting = !state.sealed.is_empty() || !state.open.is_empty() || std::mem::take(&mut state.disk_news);
         let (sleep, until, due) = match room {
             Room::None => (Worker::AwaitsRoom, until, false),
+            Room::OnDisk => (Worker::AwaitsRoomOrMany, until, false),
             Room::Now => (Worker::AwaitsRecords, until, waiting),
             Room::After(gather) => (Worker::AwaitsMany, until.min(gather), state.sealed.len() >= ENOUGH),
         };
-        let done = state.stop_by.is_some() && state.held_records == 0;
+        let done = state.stop_by.is_some() && state.is_settled();
         if state.worker != Worker::Called && !due && !done {
             state.worker = sleep;
             self.work.wait_until(&mut state, until);
@@ -305,6 +357,57 @@ impl Queue {
         true
     }
 
+    /// An earlier process has left so many records on the disk.
+    pub(crate) fn recover(&self, records: u64) {
+        let mut state = self.state.lock();
+        self.counters.recovered(records);
+        let generation = state.generations.enter_many(records);
+        state.push_on_disk(generation, records);
+    }
+
+    /// Records have gone to the disk, and their room is free.
+    pub(crate) fn divert(&self, generation: Generation, records: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        state.held_records -= records;
+        state.held_bytes -= bytes;
+        state.push_on_disk(generation, records as u64);
+        drop(state);
+        self.progress.notify_all();
+    }
+
+    /// The oldest so many on the disk are settled.
+    pub(crate) fn leave_disk(&self, records: u64) {
+        let mut state = self.state.lock();
+        if state.abandoned.is_some() {
+            return;
+        }
+        let mut left = records;
+        while left > 0 {
+            let Some((generation, there)) = state.on_disk.front_mut() else { break };
+            let (generation, leaving) = (*generation, left.min(*there));
+            *there -= leaving;
+            if *there == 0 {
+                state.on_disk.pop_front();
+            }
+            state.generations.leave(generation, leaving);
+            left -= leaving;
+        }
+        state.ahead_of_callers += left;
+        drop(state);
+        self.progress.notify_all();
+    }
+
+    /// Whether memory is half full, with what is in flight.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let state = self.state.lock();
+        state.held_records >= self.most_records.div_ceil(2) || state.held_bytes >= self.most_bytes / 2
+    }
+
+    /// Three quarters of the bounds.
+    pub(crate) fn three_quarters(&self) -> (usize, usize) {
+        ((self.most_records - self.most_records / 4).max(1), (self.most_bytes - self.most_bytes / 4).max(1))
+    }
+
     /// Takes out the awaited records that a client had which is no more.
     pub(crate) fn take_handed_over(&self) -> Vec<Meta> {
         let mut state = self.state.lock();
@@ -327,6 +430,7 @@ impl Queue {
         state.held_records = 0;
         state.held_bytes = 0;
         state.generations.clear();
+        state.on_disk.clear();
         let mut waiting: Vec<Batch> = std::mem::take(&mut state.sealed).into();
         waiting.push(std::mem::take(&mut state.open));
         let awaited = std::mem::take(&mut state.awaited).into_values().collect();
@@ -393,6 +497,18 @@ impl State {
         self.sealed.pop_front()
     }
 
+    fn is_settled(&self) -> bool {
+        self.held_records == 0 && self.on_disk.is_empty()
+    }
+
+    fn push_on_disk(&mut self, generation: Generation, records: u64) {
+        match self.on_disk.back_mut() {
+            Some((last, there)) if *last == generation => *there += records,
+            _ if records > 0 => self.on_disk.push_back((generation, records)),
+            _ => {}
+        }
+    }
+
     fn call_worker(&mut self) {
         self.worker = Worker::Called;
     }
@@ -400,7 +516,7 @@ impl State {
     fn order(&self) -> Order {
         match self.stop_by {
             None => Order::GoOn,
-            Some(_) if self.held_records == 0 => Order::StopBy(Instant::now()),
+            Some(_) if self.is_settled() => Order::StopBy(Instant::now()),
             Some(deadline) => Order::StopBy(deadline),
         }
     }

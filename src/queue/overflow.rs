@@ -69,7 +69,7 @@ impl Queue {
         state.held_records - records < self.most_records && state.held_bytes - bytes <= self.most_bytes - length
     }
 
-    fn is_three_quarters_full(&self, state: &State) -> bool {
+    pub(super) fn is_three_quarters_full(&self, state: &State) -> bool {
         let full = |held: usize, most: usize| held >= most - most / 4;
         full(state.held_records, self.most_records) || full(state.held_bytes, self.most_bytes)
     }

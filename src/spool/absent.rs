@@ -43,6 +43,10 @@ impl Store {
         match *self {}
     }
 
+    pub(crate) fn settled(&self) -> u64 {
+        match *self {}
+    }
+
     pub(crate) fn records(&self) -> u64 {
         match *self {}
     }

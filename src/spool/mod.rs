@@ -13,9 +13,12 @@ mod segment;
 #[cfg_attr(not(feature = "spool"), path = "absent.rs")]
 mod store;
 
+mod detour;
+
 use std::fmt;
 use std::ops::Range;
 
+pub(crate) use self::detour::{Ahead, Detour, is_from_disk};
 pub(crate) use self::store::Store;
 use crate::severity::Severity;
 
@@ -93,12 +96,17 @@ impl Chunk {
         self.records.is_empty()
     }
 
+    /// The record in this place.
+    pub(crate) fn get(&self, place: usize) -> Option<Stored<'_>> {
+        let record = self.records.get(place)?;
+        let payload = self.bytes.get(record.payload.clone())?;
+        let Place { number, severity, timestamp_ms, .. } = *record;
+        Some(Stored { number, severity, timestamp_ms, payload })
+    }
+
+    #[cfg(test)]
     pub(crate) fn records(&self) -> impl Iterator<Item = Stored<'_>> {
-        self.records.iter().filter_map(|record| {
-            let payload = self.bytes.get(record.payload.clone())?;
-            let Place { number, severity, timestamp_ms, .. } = *record;
-            Some(Stored { number, severity, timestamp_ms, payload })
-        })
+        (0..self.len()).filter_map(|place| self.get(place))
     }
 
     fn push(&mut self, record: Stored<'_>) {

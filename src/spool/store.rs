@@ -319,6 +319,11 @@ impl Store {
         }
     }
 
+    /// Up to which number all is settled.
+    pub(crate) fn settled(&self) -> u64 {
+        self.state.lock().settled
+    }
+
     /// Records that are not settled, those that turn out to be damaged included.
     pub(crate) fn records(&self) -> u64 {
         self.state.lock().records()

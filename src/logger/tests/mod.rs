@@ -4,6 +4,7 @@ mod awaited;
 mod fallback;
 mod losses;
 mod overflow;
+mod spool;
 
 use std::sync::Barrier;
 use std::thread;

@@ -30,6 +30,10 @@ use crate::status::Health;
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
 const LONGEST_PATIENCE: Duration = Duration::from_millis(20);
 
+/// While an acknowledgement may come at any moment: librdkafka wakes nobody.
+const LONGEST_AT_FIRST: Duration = Duration::from_millis(3);
+const AT_FIRST: Duration = Duration::from_secs(1);
+
 /// How often it is polled for its own news while it holds none.
 const IDLE_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -83,6 +87,8 @@ struct AsyncClient {
     replace: Pause,
     refused: Vec<Outcome>,
     patience: Duration,
+    /// When it was last given records.
+    submitted: Instant,
 }
 
 #[derive(Debug)]
@@ -150,6 +156,7 @@ impl AsyncClient {
             replace: Pause::new(config.delivery.retry_backoff),
             refused: Vec::new(),
             patience: IDLE_PATIENCE,
+            submitted: Instant::now(),
         })
     }
 }
@@ -202,6 +209,7 @@ impl Client for AsyncClient {
     fn submit(&mut self, batch: &mut Batch) {
         self.patience = SHORTEST_PATIENCE;
         let (generation, now) = (batch.generation(), Instant::now());
+        self.submitted = now;
         while let Some((payload, meta)) = batch.first() {
             let sent = if now.saturating_duration_since(meta.called) >= self.delivery_timeout {
                 Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
@@ -258,6 +266,7 @@ impl Client for AsyncClient {
         self.patience = match () {
             () if heard || outcomes.len() > before || self.narrower.is_some() => SHORTEST_PATIENCE,
             () if self.held.is_empty() && !self.draining => IDLE_PATIENCE,
+            () if self.submitted.elapsed() < AT_FIRST => (self.patience * 2).min(LONGEST_AT_FIRST),
             () => (self.patience * 2).min(LONGEST_PATIENCE),
         };
     }

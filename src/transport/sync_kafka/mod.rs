@@ -98,7 +98,7 @@ impl SyncClient {
                 connect_timeout: delivery.connect_timeout * (2 * config.bootstrap_servers.len() as u32 + 1),
                 // The broker has the request timeout for the acknowledgement; the way there and back comes on top.
                 send_timeout: delivery.request_timeout + delivery.connect_timeout,
-                wants_payloads: config.fallback.is_on(),
+                wants_payloads: config.fallback.is_on() || config.spool.is_some(),
             },
             health,
             caller: Some(start()?),

@@ -69,7 +69,7 @@ impl Settings {
             connect_timeout: delivery.connect_timeout,
             request_timeout: delivery.request_timeout,
             retry_backoff: delivery.retry_backoff,
-            wants_payloads: config.fallback.is_on(),
+            wants_payloads: config.fallback.is_on() || config.spool.is_some(),
             connector: Connector::new(delivery.tls.as_ref())?,
             tokens: None,
             sasl: delivery.sasl.clone(),
