@@ -734,7 +734,7 @@ fn a_file_that_may_not_grow_is_an_error_and_smaller_ones_go_on() {
 #[test]
 #[ignore = "prints what an append costs: cargo test --release --features spool --lib -- --ignored --nocapture what_an_append_costs"]
 fn what_an_append_costs() {
-    let payload = vec![b'x'; 200];
+    let payload = [b'x'; 200];
     let rate = |records: usize, start: Instant| records as f64 / start.elapsed().as_secs_f64();
     for fsync in [Fsync::Never, Fsync::Interval(Duration::from_secs(1)), Fsync::EveryBatch] {
         let calls = if fsync == Fsync::EveryBatch { 5_000 } else { 300_000 };
