@@ -11,11 +11,11 @@ use crate::how;
 use crate::suite::{Results, Row};
 use crate::targets::Target;
 
-pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
+pub fn print(results: &Results, targets: &[Target], arguments: &Arguments, load: &str) {
     let markdown = arguments.markdown;
     let rounds = if arguments.rounds == 1 { "one round".into() } else { format!("medians of {}", arguments.rounds) };
     let short = if arguments.short { "; short, so that figures say little" } else { "" };
-    println!("{}; Kafka 4.4.0; commit {}; {rounds}{short}", machine(), commit());
+    println!("{}; load before {load}; Kafka 4.4.0; commit {}; {rounds}{short}", machine(), commit());
     let show = |title: &str, head: &[&str], lines: Vec<Vec<String>>, notes: &[&str]| {
         if !lines.is_empty() {
             print_table(title, head, &lines, notes, markdown);
@@ -177,8 +177,9 @@ fn mebibytes(kib: Option<u64>) -> String {
     kib.map_or("-".into(), |kib| format!("{:.1}", kib as f64 / 1024.0))
 }
 
-pub fn json(results: &Results, targets: &[Target]) -> Value {
+pub fn json(results: &Results, targets: &[Target], load: &str) -> Value {
     json!({
+        "load_before": load,
         "machine": machine(),
         "commit": commit(),
         "how": { "calls": how::CALLS, "off": how::OFF, "lone": how::LONE, "memory": how::MEMORY,
@@ -191,6 +192,12 @@ pub fn json(results: &Results, targets: &[Target]) -> Value {
         "growth": results.growth,
         "targets": targets,
     })
+}
+
+/// How many processes wanted a processor in the last minute: what a quiet machine has little of.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("unknown").into()
 }
 
 /// The processor, how many of it, and the system.
