@@ -28,7 +28,7 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments, load:
     if let Some(row) = results.rows.iter().find(|row| row.figures.clock.is_some()) {
         let Measured { clock, clock_step, .. } = row.figures;
         println!(
-            "The clock's own cost, in each of the calls timed one by one: {:.1} ns; it goes in steps of {:.0} ns.",
+            "\nThe clock's own cost, in each of the calls timed one by one: {:.1} ns; it goes in steps of {:.0} ns.",
             clock.unwrap_or_default(),
             clock_step.unwrap_or_default()
         );
@@ -80,7 +80,11 @@ fn call_line(row: &Row) -> Vec<String> {
     }
     let away = row.broker != State::Up && row.load.starts_with("hot");
     line.push(time(first_p50.filter(|_| away)));
-    line.push(if row.broker == State::Up { "-".into() } else { lost.to_string() });
+    line.push(match (row.broker, row.figures.delivered) {
+        (State::Up, _) => "-".into(),
+        (_, Some(_)) => lost.to_string(),
+        (_, None) => "uncounted".into(),
+    });
     line.push(reasons(row));
     line
 }
