@@ -19,9 +19,6 @@ use crate::usage;
 /// Logged before anything is measured: connections are made, buffers have grown, code is in the caches.
 const WARM_UP: u64 = 20_000;
 
-/// Between the bursts of the logger so much of a burst goes to the floor.
-const FLOORS_SHARE: u64 = 5;
-
 /// The longest time that a histogram tells from longer ones, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
 
@@ -120,8 +117,7 @@ impl<S: Subject> Run<'_, S> {
                 let from = first + (round * threads as u64 + thread) * share;
                 let one_by_one = round % 2 == 0;
                 start.wait();
-                let few = from..from + share.div_ceil(FLOORS_SHARE);
-                floor.take(few, one_by_one, clock, records, |record| record.log_by(floors));
+                floor.take(from..from + share, one_by_one, clock, records, |record| record.log_by(floors));
                 between.wait();
                 calls.take(from..from + share, one_by_one, clock, records, |record| subject.call(record));
                 end.wait();

@@ -10,8 +10,8 @@ pub const CALLS: &[&str] = &[
      of three digits. Nothing is subtracted for the clock; what it takes stands below.",
     "loop mean: the time of every other 50,000 as a whole, without a clock in between, by its calls: of each thread, \
      whether it ran or waited for a processor.",
-    "x floor: beside the floor in the same threads, between the bursts: 10,000 calls each time that encode the same \
-     records. So both meet the machine at the same speed.",
+    "x floor: beside the floor in the same threads: before each 50,000 they encode the same records, and nothing \
+     else. So both meet the machine at the same speed.",
     "records/s, CPU s/M, peak: from another process that logs 1,000,000 at once and waits for room where there is none: \
      from the first call to the last acknowledgement; user and system time of the process by getrusage, a million \
      records; VmHWM. In paced loads: of that load itself.",

@@ -34,7 +34,7 @@ fn main() {
         return subjects::run(&task);
     }
     let arguments = Arguments::read();
-    let directory = directory();
+    let (directory, load) = (directory(), report::load());
     server::at_full_speed();
     let table = arguments.parts.contains(&Part::Table);
     let children = Children::new(&directory, table && arguments.who.contains(&Who::KafkaLogger));
@@ -43,9 +43,9 @@ fn main() {
     let results = Suite { children: &children, arguments: &arguments }.run();
     drop(children);
     let targets = targets::of(&results);
-    report::print(&results, &targets, &arguments);
+    report::print(&results, &targets, &arguments, &load);
     let json = directory.join("calls.json");
-    let text = serde_json::to_string_pretty(&report::json(&results, &targets)).expect("figures are valid JSON");
+    let text = serde_json::to_string_pretty(&report::json(&results, &targets, &load)).expect("figures are valid JSON");
     fs::write(&json, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", json.display()));
     eprintln!("\nwritten: {}", json.display());
     if !results.rows.is_empty() {

@@ -11,11 +11,11 @@ use crate::how;
 use crate::suite::{Results, Row};
 use crate::targets::Target;
 
-pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
+pub fn print(results: &Results, targets: &[Target], arguments: &Arguments, load: &str) {
     let markdown = arguments.markdown;
     let rounds = if arguments.rounds == 1 { "one round".into() } else { format!("medians of {}", arguments.rounds) };
     let short = if arguments.short { "; short, so that figures say little" } else { "" };
-    println!("{}; Kafka 4.4.0; commit {}; {rounds}{short}", machine(), commit());
+    println!("{}; load before {load}; Kafka 4.4.0; commit {}; {rounds}{short}", machine(), commit());
     let show = |title: &str, head: &[&str], lines: Vec<Vec<String>>, notes: &[&str]| {
         if !lines.is_empty() {
             print_table(title, head, &lines, notes, markdown);
@@ -28,7 +28,7 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments) {
     if let Some(row) = results.rows.iter().find(|row| row.figures.clock.is_some()) {
         let Measured { clock, clock_step, .. } = row.figures;
         println!(
-            "The clock's own cost, in each of the calls timed one by one: {:.1} ns; it goes in steps of {:.0} ns.",
+            "\nThe clock's own cost, in each of the calls timed one by one: {:.1} ns; it goes in steps of {:.0} ns.",
             clock.unwrap_or_default(),
             clock_step.unwrap_or_default()
         );
@@ -80,7 +80,11 @@ fn call_line(row: &Row) -> Vec<String> {
     }
     let away = row.broker != State::Up && row.load.starts_with("hot");
     line.push(time(first_p50.filter(|_| away)));
-    line.push(if row.broker == State::Up { "-".into() } else { lost.to_string() });
+    line.push(match (row.broker, row.figures.delivered) {
+        (State::Up, _) => "-".into(),
+        (_, Some(_)) => lost.to_string(),
+        (_, None) => "uncounted".into(),
+    });
     line.push(reasons(row));
     line
 }
@@ -177,8 +181,9 @@ fn mebibytes(kib: Option<u64>) -> String {
     kib.map_or("-".into(), |kib| format!("{:.1}", kib as f64 / 1024.0))
 }
 
-pub fn json(results: &Results, targets: &[Target]) -> Value {
+pub fn json(results: &Results, targets: &[Target], load: &str) -> Value {
     json!({
+        "load_before": load,
         "machine": machine(),
         "commit": commit(),
         "how": { "calls": how::CALLS, "off": how::OFF, "lone": how::LONE, "memory": how::MEMORY,
@@ -191,6 +196,12 @@ pub fn json(results: &Results, targets: &[Target]) -> Value {
         "growth": results.growth,
         "targets": targets,
     })
+}
+
+/// How many processes wanted a processor in the last minute: what a quiet machine has little of.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("unknown").into()
 }
 
 /// The processor, how many of it, and the system.

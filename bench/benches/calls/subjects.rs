@@ -173,6 +173,8 @@ impl Tracing {
         let file = Counted(file, Arc::clone(&lines));
         let (writer, guard) = NonBlockingBuilder::default().lossy(!waits(task)).finish(file);
         let lost = writer.error_counter();
+        // For the floor, which goes through `log` here too.
+        log::set_max_level(LevelFilter::Info);
         tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).with_writer(writer).init();
         Tracing { lines, lost, _guard: guard }
     }
