@@ -13,6 +13,7 @@ mod fields;
 mod format;
 mod global;
 mod logger;
+mod panic_hook;
 mod queue;
 mod recursion;
 mod route;
@@ -30,6 +31,7 @@ pub use crate::delivery::{
 pub use crate::error::{LoggerConfigError, LoggerDependencyError, LoggerError, StartupError, StartupErrorKind};
 pub use crate::global::{Guard, flush, init, init_from_env, shutdown, stats};
 pub use crate::logger::KafkaLogger;
+pub use crate::panic_hook::flush_on_panic;
 pub use crate::status::{State, Status};
 
 /// What the macros expand to. No part of the interface.
