@@ -46,6 +46,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("sasl.mechanism", "tests/broker/security.rs", "mechanisms"),
     ("sasl.user", "tests/broker/security.rs", "wrong_credentials"),
     ("sasl.password", "tests/broker/security.rs", "wrong_credentials"),
+    ("sasl.password_file", "tests/broker/security.rs", "password_files"),
     ("sasl.allow_unencrypted", "tests/broker/security.rs", "secrets_stay"),
     ("client_options", "tests/broker/options.rs", "client_option_reaches_librdkafka"),
     ("type", "src/config/file_tests.rs", "the_dictionary_of_the_python_sink_is_valid"),
