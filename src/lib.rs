@@ -15,6 +15,7 @@ mod fields;
 mod format;
 mod global;
 mod logger;
+mod panic_hook;
 mod queue;
 mod recursion;
 mod route;
@@ -38,6 +39,7 @@ pub use crate::error::{
 };
 pub use crate::global::{Guard, flush, init, init_from_env, shutdown, stats};
 pub use crate::logger::KafkaLogger;
+pub use crate::panic_hook::flush_on_panic;
 pub use crate::status::{State, Status};
 
 /// What the macros expand to. No part of the interface.

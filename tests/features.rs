@@ -195,6 +195,29 @@ fn the_logger_that_async_gives_delivers() {
     assert_eq!(logger.stats().delivered, 1);
 }
 
+/// What SECURITY.md promises is shown by tests: by those that it names.
+#[test]
+fn the_tests_that_security_md_names_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| {
+        std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("SECURITY.md names {file}: {error}"))
+    };
+    let text = read("SECURITY.md");
+    let mut promises = 0;
+    for line in text.lines().filter(|line| line.contains(".rs`: `")) {
+        promises += 1;
+        let (_, shown) = line.trim_end_matches(" |").rsplit_once(" | ").expect("a line of a table");
+        for of_a_file in shown.split("; ") {
+            let (file, tests) = of_a_file.split_once(": ").expect("a file, and tests in it");
+            let source = read(file.trim_matches('`'));
+            for test in tests.split(", ").map(|test| test.trim_matches('`')) {
+                assert!(source.contains(&format!("fn {test}(")), "SECURITY.md names {test}, which {file} has not");
+            }
+        }
+    }
+    assert!(promises >= 10, "SECURITY.md has {promises} promises with tests");
+}
+
 struct Nothing;
 
 impl log::Log for Nothing {

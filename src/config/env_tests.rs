@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use super::super::{
-    Acks, Compression, Fallback, Fsync, Overflow, Oversize, Sasl, Spool, SpoolMode, Startup, SyncProducer, Tls,
-    Transport,
-};
+use super::super::file::tests::in_both;
+use super::super::{Compression, Fallback, Fsync, Overflow, Sasl, Spool, SpoolMode, SyncProducer, Tls, Transport};
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, LoggerConfigError> {
@@ -59,34 +57,20 @@ fn every_key_has_a_variable() {
         ("KAFKA_LOG_CLIENT_OPTIONS", "broker.address.family=v4,a.d=b=c"),
     ])
     .unwrap();
-    const MS: fn(u64) -> Duration = Duration::from_millis;
-    let expected = Config::new(["a:1", "b:2"], "t")
-        .transport(Transport::Sync)
+    let expected = in_both(Config::new(["a:1", "b:2"], "t"), Compression::Snappy)
         .logger_name("5")
         .level(log::LevelFilter::Warn)
-        .use_json(false)
-        .client_id("c")
-        .acks(Acks::Leader)
-        .idempotence(false)
-        .compression(Compression::Snappy)
-        .linger(MS(6))
-        .batch_bytes(7)
-        .delivery_timeout(MS(8))
-        .connect_timeout(MS(9))
-        .request_timeout(MS(10))
-        .retry_backoff(MS(11), MS(12))
-        .queue_records(13)
-        .queue_bytes(14)
-        .overflow(Overflow::BlockFor(MS(100)))
-        .max_record_bytes(16)
-        .oversize(Oversize::Drop)
-        .fallback(Fallback::File("/var/Lost.jsonl".into()))
-        .startup(Startup::Check(MS(15)))
+        .overflow(Overflow::BlockFor(Duration::from_millis(100)))
         .sync_producer(SyncProducer::Wire)
         .tls(Tls::default().ca_file("/ca, all.pem").ca_pem("PEM").client_certificate("/c.pem", "/c.key"))
         .sasl(Sasl::scram_sha256("u", " p,q ").allow_unencrypted(true))
-        .spool(Spool::new("/a spool").max_bytes(16).fsync(Fsync::Interval(MS(17))).mode(SpoolMode::WriteAhead))
-        .client_option("broker.address.family", "v4")
+        .fallback(Fallback::File("/var/Lost.jsonl".into()))
+        .spool(
+            Spool::new("/a spool")
+                .max_bytes(16)
+                .fsync(Fsync::Interval(Duration::from_millis(17)))
+                .mode(SpoolMode::WriteAhead),
+        )
         .client_option("a.d", "b=c");
     assert_eq!(format!("{config:#?}"), format!("{expected:#?}"));
     assert_eq!(config.delivery.client_options.0, expected.delivery.client_options.0);
@@ -150,6 +134,25 @@ fn an_empty_variable_is_not_set_and_those_of_our_tests_are_no_options() {
     for name in ["KAFKA_LOG_CHILD", "KAFKA_LOG_CHILD_TOPIC", "KAFKA_LOG_REQUIRE_BROKER"] {
         with(name, "1").unwrap();
     }
+}
+
+#[test]
+fn a_password_comes_from_its_variable_or_from_the_file_that_one_names() {
+    let sasl = |name: &str| {
+        read(&[
+            ("KAFKA_LOG_BOOTSTRAP_SERVERS", "a:1"),
+            ("KAFKA_LOG_SASL_MECHANISM", "PLAIN"),
+            ("KAFKA_LOG_SASL_USER", "u"),
+            (name, "/run/secrets/kafka, all"),
+        ])
+    };
+    let from_file = sasl("KAFKA_LOG_SASL_PASSWORD_FILE").unwrap().delivery.sasl.unwrap();
+    assert_eq!(from_file.password_file.as_deref(), Some(std::path::Path::new("/run/secrets/kafka, all")));
+    assert!(sasl("KAFKA_LOG_SASL_PASSWORD").unwrap().delivery.sasl.unwrap().password_file.is_none());
+    let neither = sasl("KAFKA_LOG_SASL_ALLOW_UNENCRYPTED").unwrap_err();
+    assert!(neither.to_string().contains("true or false"), "{neither}");
+    let error = sasl("KAFKA_LOG_TOPIC").unwrap_err();
+    assert!(error.option() == "KAFKA_LOG_SASL_*" && error.to_string().contains("a file that holds it"), "{error}");
 }
 
 #[cfg(unix)]

@@ -202,4 +202,4 @@ fn millis(millis: Option<u64>) -> Option<Duration> {
 
 #[cfg(test)]
 #[path = "file_tests.rs"]
-mod tests;
+pub(in crate::config) mod tests;

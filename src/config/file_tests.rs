@@ -31,7 +31,7 @@ fallback = { file = "Lost.jsonl" }
 startup = { check_ms = 15 }
 sync_producer = "kafka"
 tls = { ca_file = "ca.pem", client_certificate = ["c.pem", "c.key"] }
-sasl = { mechanism = "PLAIN", user = "u", password = "p", allow_unencrypted = true }
+sasl = { mechanism = "PLAIN", user = "u", password_file = "p.txt", allow_unencrypted = true }
 spool = { dir = "/spool", max_bytes = 16, fsync = { interval_ms = 17 }, mode = "write_ahead" }
 
 [client_options]
@@ -41,16 +41,33 @@ spool = { dir = "/spool", max_bytes = 16, fsync = { interval_ms = 17 }, mode = "
 
 /// What each key of `ALL` stands for.
 fn all() -> Config {
-    const MS: fn(u64) -> Duration = Duration::from_millis;
-    Config::new(["a:1", "b:2"], "t")
-        .transport(Transport::Sync)
+    in_both(Config::new(["a:1", "b:2"], "t"), Compression::Gzip)
         .logger_name("n")
         .level(LevelFilter::Error)
+        .overflow(Overflow::DropBelow(log::Level::Warn))
+        .sync_producer(SyncProducer::Kafka)
+        .tls(Tls::default().ca_file("ca.pem").client_certificate("c.pem", "c.key"))
+        .sasl(Sasl::plain("u", "").password_file("p.txt").allow_unencrypted(true))
+        .fallback(Fallback::File("Lost.jsonl".into()))
+        .spool(
+            Spool::new("/spool")
+                .max_bytes(16)
+                .fsync(Fsync::Interval(Duration::from_millis(17)))
+                .mode(SpoolMode::WriteAhead),
+        )
+        .client_option("sticky.partitioning.linger.ms", "50")
+}
+
+/// What the tests of files and of the environment write alike; a configuration remembers the order too.
+pub(in crate::config) fn in_both(config: Config, compression: Compression) -> Config {
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+    config
+        .transport(Transport::Sync)
         .use_json(false)
         .client_id("c")
         .acks(Acks::Leader)
         .idempotence(false)
-        .compression(Compression::Gzip)
+        .compression(compression)
         .linger(MS(6))
         .batch_bytes(7)
         .delivery_timeout(MS(8))
@@ -59,17 +76,10 @@ fn all() -> Config {
         .retry_backoff(MS(11), MS(12))
         .queue_records(13)
         .queue_bytes(14)
-        .overflow(Overflow::DropBelow(log::Level::Warn))
         .max_record_bytes(16)
         .oversize(Oversize::Drop)
-        .fallback(Fallback::File("Lost.jsonl".into()))
         .startup(Startup::Check(MS(15)))
-        .sync_producer(SyncProducer::Kafka)
-        .tls(Tls::default().ca_file("ca.pem").client_certificate("c.pem", "c.key"))
-        .sasl(Sasl::plain("u", "p").allow_unencrypted(true))
-        .spool(Spool::new("/spool").max_bytes(16).fsync(Fsync::Interval(MS(17))).mode(SpoolMode::WriteAhead))
         .client_option("broker.address.family", "v4")
-        .client_option("sticky.partitioning.linger.ms", "50")
 }
 
 /// Without those of client options, which nothing shows.
@@ -79,7 +89,7 @@ fn same(a: &Config, b: &Config) {
 }
 
 /// Writes a file that goes with the test.
-fn in_file<T>(name: &str, text: &str, test: impl FnOnce(&Path) -> T) -> T {
+pub(in crate::config) fn in_file<T>(name: &str, text: impl AsRef<[u8]>, test: impl FnOnce(&Path) -> T) -> T {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("kafka_log-{}-{number}", std::process::id()));

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -136,6 +138,7 @@ impl fmt::Debug for Tls {
 #[non_exhaustive]
 pub struct Sasl {
     pub(crate) mechanism: Mechanism,
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) allow_unencrypted: bool,
 }
 
@@ -179,6 +182,22 @@ impl Sasl {
         Sasl::new(Mechanism::OauthBearer(TokenCallback(Arc::new(callback))))
     }
 
+    /// Takes the password from this file, for a mechanism that was given none: an empty one. Default: no file.
+    ///
+    /// It is read once, when the logger is built, as UTF-8; a line's end behind the password is no part of it. A file
+    /// that cannot be used is a [`LoggerError::Config`](crate::LoggerError::Config), which names it and shows nothing of
+    /// what it holds.
+    ///
+    /// ```
+    /// use kafka_log::Sasl;
+    ///
+    /// let sasl = Sasl::scram_sha512("app", "").password_file("/run/secrets/kafka-password");
+    /// ```
+    pub fn password_file(mut self, path: impl Into<PathBuf>) -> Sasl {
+        self.password_file = Some(path.into());
+        self
+    }
+
     /// Whether a secret may be sent over a connection that is not encrypted. Default: `false`.
     pub fn allow_unencrypted(mut self, allow: bool) -> Sasl {
         self.allow_unencrypted = allow;
@@ -186,7 +205,29 @@ impl Sasl {
     }
 
     fn new(mechanism: Mechanism) -> Sasl {
-        Sasl { mechanism, allow_unencrypted: false }
+        Sasl { mechanism, password_file: None, allow_unencrypted: false }
+    }
+
+    /// Reads what [`password_file`](Sasl::password_file) names, once.
+    pub(crate) fn read_password(&mut self) -> Result<(), LoggerConfigError> {
+        let Some(path) = &self.password_file else { return Ok(()) };
+        let refuse = |problem: &str| {
+            let problem = format!("has the password file \"{}\", {problem}", path.display());
+            Err(LoggerConfigError::new("sasl", problem))
+        };
+        let name = self.mechanism.name();
+        let Some(credentials) = self.mechanism.credentials_mut() else {
+            return refuse(&format!("and {name} takes no password"));
+        };
+        if !credentials.password.is_empty() {
+            return refuse("and a password besides: give one of them");
+        }
+        match read_password(path) {
+            Ok(password) => credentials.password = password,
+            Err(problem) => return refuse(&problem),
+        }
+        self.password_file = None;
+        Ok(())
     }
 }
 
@@ -196,6 +237,9 @@ impl fmt::Debug for Sasl {
         shown.field("mechanism", &self.mechanism.name());
         if let Some(Credentials { user, .. }) = self.mechanism.credentials() {
             shown.field("user", user).field("password", &Hidden);
+        }
+        if let Some(path) = &self.password_file {
+            shown.field("password_file", path);
         }
         shown.field("allow_unencrypted", &self.allow_unencrypted).finish()
     }
@@ -226,6 +270,15 @@ impl Mechanism {
         match self {
             Mechanism::OauthBearer(callback) => Some(callback),
             _ => None,
+        }
+    }
+
+    fn credentials_mut(&mut self) -> Option<&mut Credentials> {
+        match self {
+            Mechanism::Plain(credentials)
+            | Mechanism::ScramSha256(credentials)
+            | Mechanism::ScramSha512(credentials) => Some(credentials),
+            Mechanism::OauthBearer(_) => None,
         }
     }
 
@@ -299,6 +352,30 @@ fn read(path: &Path, role: &str, label: &str, what: &str) -> Result<String, Logg
     if text.lines().any(begins) { Ok(text.into_owned()) } else { Err(refuse(&format!("holds no {what} in PEM"))) }
 }
 
+/// A file's one line, or why it is none; nothing of it is shown.
+fn read_password(path: &Path) -> Result<String, String> {
+    /// Far above any password, and little for a file that is none.
+    const LARGEST: u64 = 64 * 1024;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("which cannot be read: {error}"))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("which is larger than 64 KiB: that is no password".into());
+    }
+    let mut password = String::from_utf8(bytes).map_err(|_| "which is not UTF-8")?;
+    if password.ends_with('\n') {
+        password.pop();
+        if password.ends_with('\r') {
+            password.pop();
+        }
+    }
+    if password.is_empty() {
+        return Err("which is empty: it has to hold the password".into());
+    }
+    Ok(password)
+}
+
 /// A text of others, in which they may have repeated a secret.
 pub(crate) fn without_secret(text: &str, secret: &str) -> String {
     if secret.is_empty() { text.to_owned() } else { text.replace(secret, "[hidden]") }
@@ -315,6 +392,7 @@ impl fmt::Debug for Hidden {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::tests::in_file;
     use super::*;
 
     #[test]
@@ -336,5 +414,59 @@ mod tests {
             assert!(["ca.pem", "app.pem", "app.key"].iter().all(|path| text.contains(path)), "{text}");
             assert!(!text.contains("hunter2") && !format!("{config:#?}").contains("hunter2"), "{text}");
         }
+    }
+
+    fn with_file(content: &[u8], sasl: Sasl) -> Result<Sasl, String> {
+        in_file("password", content, |path| {
+            let mut sasl = sasl.password_file(path);
+            sasl.read_password().map(|()| sasl).map_err(|error| {
+                let text = format!("{error} {error:?}");
+                assert!(error.option() == "sasl" && text.contains(&format!("{:?}", path.display().to_string())));
+                assert!(!text.contains("hunter2"), "{text}");
+                text
+            })
+        })
+    }
+
+    #[test]
+    fn a_password_file_holds_the_password_and_perhaps_a_lines_end() {
+        let read = |content: &str| {
+            let sasl = with_file(content.as_bytes(), Sasl::scram_sha256("u", "")).unwrap();
+            assert!(!format!("{sasl:?}").contains("hunter2"), "{sasl:?}");
+            sasl.mechanism.credentials().unwrap().password.clone()
+        };
+        for (content, password) in [
+            ("hunter2", "hunter2"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            (" hunter2 \n", " hunter2 "),
+            ("hunter2\r", "hunter2\r"),
+            ("hunter2\n\n", "hunter2\n"),
+        ] {
+            assert_eq!(read(content), password);
+        }
+    }
+
+    #[test]
+    fn a_password_file_that_cannot_be_used_is_named_and_not_shown() {
+        let scram = || Sasl::scram_sha256("u", "");
+        let large = "hunter2".repeat(10_000);
+        for (content, sasl, words) in [
+            (&b""[..], scram(), "is empty"),
+            (b"\n", scram(), "is empty"),
+            (b"hunter2\xff", scram(), "not UTF-8"),
+            (large.as_bytes(), scram(), "larger than 64 KiB"),
+            (b"hunter2", Sasl::plain("u", "hunter2"), "a password besides"),
+            (b"hunter2", Sasl::oauthbearer(|| Err("none".into())), "OAUTHBEARER takes no password"),
+        ] {
+            let error = with_file(content, sasl).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        // Said when the logger is built, before anything else is done about it.
+        let missing = scram().password_file("/nowhere/at all");
+        assert!(format!("{missing:?}").contains("/nowhere/at all"));
+        let error = Config::default().sasl(missing).build().unwrap_err().to_string();
+        let begin = "option `sasl`: has the password file \"/nowhere/at all\", which cannot be read: ";
+        assert!(error.starts_with(begin), "{error}");
     }
 }

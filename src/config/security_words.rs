@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for SaslVisitor {
     type Value = SaslKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table of `mechanism`, `user`, `password` and `allow_unencrypted`")
+        f.write_str("a table of `mechanism`, `user`, `password` or `password_file`, and `allow_unencrypted`")
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<SaslKey, E> {
@@ -88,14 +88,22 @@ impl<'de> Visitor<'de> for SaslVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SaslKey, A::Error> {
         let keys = SaslKeys::deserialize(MapAccessDeserializer::new(map))?;
-        let (Some(Word(Named(make))), Some(Text(user)), Some(Text(password))) =
-            (keys.mechanism, keys.user, keys.password)
-        else {
-            return Err(A::Error::custom("`sasl` needs a mechanism, a user and a password"));
+        let (Some(Word(Named(make))), Some(Text(user))) = (keys.mechanism, keys.user) else {
+            return Err(A::Error::custom(NEEDED));
         };
-        Ok(SaslKey(make(user, password).allow_unencrypted(keys.allow_unencrypted.unwrap_or(false))))
+        let sasl = match (keys.password, keys.password_file) {
+            (Some(Text(password)), None) => make(user, password),
+            (None, Some(Text(path))) => make(user, String::new()).password_file(path),
+            (None, None) => return Err(A::Error::custom(NEEDED)),
+            (Some(_), Some(_)) => {
+                return Err(A::Error::custom("`sasl` has a `password` and a `password_file`: give one of them"));
+            }
+        };
+        Ok(SaslKey(sasl.allow_unencrypted(keys.allow_unencrypted.unwrap_or(false))))
     }
 }
+
+const NEEDED: &str = "`sasl` needs a mechanism, a user and a password, or a file that holds it";
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -103,6 +111,7 @@ struct SaslKeys {
     mechanism: Option<Word<Named>>,
     user: Option<Text>,
     password: Option<Text>,
+    password_file: Option<Text>,
     allow_unencrypted: Option<bool>,
 }
 
@@ -251,6 +260,9 @@ mod tests {
 
     #[test]
     fn sasl_is_a_table_of_three_or_four() {
+        let read = sasl(r#"{"mechanism": "plain", "user": "u", "password_file": "/p q"}"#).unwrap();
+        assert_eq!(read.password_file.as_deref(), Some(std::path::Path::new("/p q")));
+        assert_eq!(read.mechanism.credentials().unwrap().password, "");
         let read = sasl(r#"{"mechanism": "plain", "user": "u", "password": "p", "allow_unencrypted": true}"#).unwrap();
         assert_eq!((read.mechanism.name(), read.allow_unencrypted), ("PLAIN", true));
         let read = sasl(r#"{"mechanism": "SCRAM-SHA-512", "user": "u", "password": " p,q "}"#).unwrap();
@@ -304,6 +316,11 @@ mod tests {
             (r#"{"mechanism": "hunter2", "user": "u", "password": "hunter2"}"#, "\"SCRAM-SHA-256\""),
             (r#"{"mechanism": "OAUTHBEARER", "user": "u", "password": "hunter2"}"#, "callback"),
             (r#"{"mechanism": "PLAIN", "user": "u", "password": 4711}"#, "in quotes"),
+            (
+                r#"{"mechanism": "PLAIN", "user": "u", "password": "hunter2", "password_file": "/p"}"#,
+                "`password` and a `password_file`",
+            ),
+            (r#"{"mechanism": "PLAIN", "user": "u", "password_file": 4711}"#, "in quotes"),
             (r#"{"mechanism": "PLAIN", "user": "u", "pasword": "hunter2"}"#, "`password`"),
         ] {
             let error = sasl(json).unwrap_err();

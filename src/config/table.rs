@@ -59,6 +59,7 @@ const ROWS: &[Row] = &[
     row("`Sasl::plain`, `scram_sha256`, `scram_sha512`", "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`", "no authentication", "both, but for the `kafka` crate", "how the client authenticates", "sasl.mechanism"),
     row("the same", "text", "", "the same", "who the client is", "sasl.user"),
     row("the same", "text", "", "the same", "its password", "sasl.password"),
+    row("`Sasl::password_file`", "path", "", "the same", "a file that holds it, in its place", "sasl.password_file"),
     row("`Sasl::allow_unencrypted`", "`true`, `false`", "`false`", "the same", "a password may be sent without `tls`", "sasl.allow_unencrypted"),
     row("`Spool::new`", "path of a directory", "in memory alone", "both, with the feature `spool`", "where records wait on the disk", "spool.dir"),
     row("`Spool::max_bytes`", "bytes, from 1 MiB", "1,073,741,824", "the same", "what they may take there", "spool.max_bytes"),

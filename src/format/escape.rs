@@ -67,6 +67,9 @@ fn is_plain_word(word: u64) -> bool {
 
 /// The same, with every character escaped that ends a line or drives a terminal, beyond what JSON asks for.
 pub(super) fn contents_on_one_line(text: &str, out: &mut Output<'_>) {
+    if !out.fits(text.len()) {
+        return;
+    }
     let mut rest = text;
     while let Some((at, c)) = rest.char_indices().find(|&(_, c)| breaks_line(c)) {
         contents(&rest[..at], out);

@@ -114,6 +114,9 @@ impl From<SystemTime> for EventTime {
 }
 
 #[cfg(test)]
+mod any_input_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

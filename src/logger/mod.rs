@@ -49,7 +49,10 @@ impl Config {
     /// [`LoggerError::Config`] names an option that cannot work, [`LoggerError::Dependency`] a transport that is
     /// not compiled in, [`LoggerError::Startup`] what [`Startup::Check`] found. No thread is left
     /// behind, but one that is inside a call of the `kafka` crate and ends with it.
-    pub fn build(self) -> Result<KafkaLogger, LoggerError> {
+    pub fn build(mut self) -> Result<KafkaLogger, LoggerError> {
+        if let Some(sasl) = &mut self.delivery.sasl {
+            sasl.read_password()?;
+        }
         self.validate()?;
         KafkaLogger::start(self)
     }

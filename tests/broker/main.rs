@@ -17,6 +17,7 @@ mod parity;
 mod readers;
 mod records;
 mod restarts;
+mod secrets;
 mod security;
 mod startup;
 mod target;
@@ -34,6 +35,9 @@ fn main() {
     if exit::is_child() {
         // Returns from `main` as an application does, or ends otherwise if it was told to.
         return exit::child();
+    }
+    if secrets::is_child() {
+        return secrets::child();
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);

@@ -49,6 +49,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("sasl.mechanism", "tests/broker/security.rs", "mechanisms"),
     ("sasl.user", "tests/broker/security.rs", "wrong_credentials"),
     ("sasl.password", "tests/broker/security.rs", "wrong_credentials"),
+    ("sasl.password_file", "tests/broker/security.rs", "password_files"),
     ("sasl.allow_unencrypted", "tests/broker/security.rs", "secrets_stay"),
     ("spool.dir", "src/spool/tests.rs", "what_is_not_settled_comes_again_and_the_rest_does_not"),
     ("spool.max_bytes", "src/spool/tests.rs", "max_bytes_is_kept_and_room_comes_back"),

@@ -108,6 +108,22 @@ pub(crate) fn mechanisms(target: &Target) {
     }
 }
 
+pub(crate) fn password_files(target: &Target) {
+    let broker = secure_broker(target);
+    let address = broker.address(Way::SaslTls).unwrap();
+    let file = std::env::temp_dir().join(format!("kafka_log-password-{}", std::process::id()));
+    for sasl in [Sasl::plain(USER, ""), Sasl::scram_sha256(USER, "")] {
+        let sasl = sasl.password_file(&file);
+        fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+        delivers(target, &address, |config| config.tls(trust(broker)).sasl(sasl.clone()));
+        fs::write(&file, format!("{PASSWORD}\n\n")).unwrap();
+        let error = refused(target, &address, |config| config.tls(trust(broker)).sasl(sasl));
+        assert_eq!(error.kind, StartupErrorKind::Authentication, "{error:?}");
+        assert_hides(&error, &[PASSWORD]);
+    }
+    fs::remove_file(&file).unwrap();
+}
+
 pub(crate) fn wrong_credentials(target: &Target) {
     /// Of which nothing may be seen.
     const WRONG: &str = "shut=Sesame /+%21";

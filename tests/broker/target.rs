@@ -12,7 +12,8 @@ use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
 use crate::support::wait;
 use crate::{
-    Case, awaited, cluster, exit, options, overflow, parity, readers, records, restarts, security, startup, topics,
+    Case, awaited, cluster, exit, options, overflow, parity, readers, records, restarts, secrets, security, startup,
+    topics,
 };
 
 /// Long enough for anything that works, on a machine that does something else beside.
@@ -159,6 +160,7 @@ impl Target {
             ("block_for_is_exact", overflow::block_for),
             ("a_return_from_main_without_a_guard_delivers_all", exit::return_from_main),
             ("process_exit_delivers_all", exit::process_exit),
+            ("each_other_ending_keeps_what_the_readme_says", exit::each_ending),
             ("a_broker_that_freezes_loses_nothing", restarts::frozen),
             ("a_broker_that_is_away_for_five_seconds_loses_nothing", restarts::stopped),
             ("client_id_is_on_every_request", options::client_id_is_on_every_request),
@@ -193,20 +195,26 @@ impl Target {
         if !cfg!(feature = "tls") || self.client == Client::Kafka {
             return Vec::new();
         }
-        vec![
+        let mut cases: Vec<Case> = vec![
             ("secure::a_trusted_certificate_delivers", security::trusted_certificate),
             ("secure::a_certificate_that_is_not_trusted_is_refused", security::untrusted_certificates),
             ("secure::a_certificate_of_another_name_or_time_is_refused", security::wrong_certificates),
             ("secure::a_client_certificate_is_shown_to_a_broker_that_wants_one", security::client_certificates),
             ("secure::encryption_on_one_side_only_ends_in_time", security::encryption_on_one_side),
             ("secure::each_mechanism_delivers", security::mechanisms),
+            ("secure::a_password_comes_from_its_file", security::password_files),
             ("secure::wrong_credentials_are_refused_and_not_shown", security::wrong_credentials),
             ("secure::in_the_background_wrong_credentials_are_not_shown", security::wrong_in_the_background),
             ("secure::a_token_that_cannot_be_had_is_told", security::no_token),
             ("secure::a_secret_is_not_sent_unencrypted_unasked", security::secrets_stay),
             ("secure::a_session_is_renewed_on_its_connection", security::sessions),
             ("secure::a_session_is_renewed_with_another_token", security::tokens),
-        ]
+        ];
+        // What is said does not depend on the broker's version.
+        if self.kafka == Some(Version::V4_4_0) {
+            cases.push(("secure::no_secret_is_in_any_text", secrets::in_no_text));
+        }
+        cases
     }
 
     /// The cases for a cluster of three.

@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Display;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::thread::{self, JoinHandle};
@@ -138,6 +139,13 @@ impl Ended {
     #[track_caller]
     pub fn with_code(self, code: i32) -> Ended {
         assert_eq!(self.status.code(), Some(code), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
+        self
+    }
+
+    /// The signal that ended it.
+    #[track_caller]
+    pub fn by_signal(self, signal: i32) -> Ended {
+        assert_eq!(self.status.signal(), Some(signal), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
         self
     }
 

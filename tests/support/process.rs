@@ -1,5 +1,6 @@
 //! Running other programs for a bounded time.
 
+use std::ffi::CString;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -59,6 +60,85 @@ pub fn signal(child: &Child, signal: libc::c_int) {
     // SAFETY: `kill` takes two numbers and touches no memory of ours.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "cannot send signal {signal} to process {pid}: {}", std::io::Error::last_os_error());
+}
+
+/// Sends a signal to this process, as another one would: whichever thread takes it.
+#[allow(unsafe_code, reason = "std sends none")]
+pub fn raise(signal: libc::c_int) {
+    // SAFETY: both take numbers at most, and touch no memory of ours.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+/// Has a signal wait, for this thread and those that it starts, until somebody waits for it.
+#[allow(unsafe_code, reason = "std knows no signals")]
+pub fn block(signal: libc::c_int) {
+    // SAFETY: the set is this function's own, and `sigemptyset` initialises it.
+    let result = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())
+    };
+    assert_eq!(result, 0, "signal {signal} cannot be blocked");
+}
+
+/// Waits for a signal that [`block`] has wait.
+#[allow(unsafe_code, reason = "std knows no signals")]
+pub fn wait_for(signal: libc::c_int) {
+    // SAFETY: the set is this function's own, and `sigemptyset` initialises it.
+    let result = unsafe {
+        let (mut set, mut came) = (std::mem::zeroed(), 0);
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::sigwait(&set, &mut came)
+    };
+    assert_eq!(result, 0, "signal {signal} cannot be waited for");
+}
+
+/// Runs `child` in a child of a bare `fork` and gives its exit status, which must come within `timeout`.
+#[allow(unsafe_code, reason = "std forks only to run another program")]
+pub fn in_a_fork(timeout: Duration, child: impl FnOnce() -> u8) -> Option<libc::c_int> {
+    // SAFETY: the child is for tests of what can be done there, and leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => panic!("cannot fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            let code = child();
+            // SAFETY: it ends the process, and runs nothing of ours.
+            unsafe { libc::_exit(code.into()) }
+        }
+        pid => reap(pid, timeout),
+    }
+}
+
+/// Runs a program, by its path, as C programs do: `fork`, then `execv`. Its exit status must come within `timeout`.
+#[allow(unsafe_code, reason = "std's way has its own test")]
+pub fn fork_and_exec(program: &[&str], timeout: Duration) -> Option<libc::c_int> {
+    let words: Vec<CString> = program.iter().map(|word| CString::new(*word).expect("a word has no NUL")).collect();
+    let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    in_a_fork(timeout, || {
+        // SAFETY: the words and the list of them, which ends with a null, live on in this process until it is another.
+        unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+        127
+    })
+}
+
+/// The exit status of a child, which is killed if there is none by then.
+#[allow(unsafe_code, reason = "std waits for no process that it has not started")]
+fn reap(pid: libc::pid_t, timeout: Duration) -> Option<libc::c_int> {
+    let mut status = 0;
+    // SAFETY: the status is this function's own.
+    let ended = wait::holds_within(timeout, || unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) == pid });
+    if !ended {
+        // SAFETY: nobody has waited for the child, so the number is still its own.
+        unsafe {
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, &mut status, 0);
+        }
+        return None;
+    }
+    Some(status)
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {

@@ -237,7 +237,9 @@ pub(super) fn batch_bytes(client: &ClientConfig) -> usize {
 
 /// What librdkafka was told and must not repeat.
 pub(super) fn secrets(client: &ClientConfig) -> Arc<[String]> {
-    let is_secret = |key: &str| key.contains("password") || key.contains("secret") || key.ends_with(".key.pem");
+    let is_secret = |key: &str| {
+        ["password", "passphrase", "secret"].iter().any(|word| key.contains(word)) || key.ends_with(".key.pem")
+    };
     client.config_map().iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| (*value).to_owned()).collect()
 }
 
