@@ -11,6 +11,7 @@ mod support;
 mod awaited;
 mod cluster;
 mod exit;
+mod faults;
 mod options;
 mod overflow;
 mod parity;
@@ -60,6 +61,7 @@ fn main() {
     }
     for version in kafka::Version::ALL {
         for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
+            trials.extend(target.fault_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
             trials.extend(target.secure_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
         }
     }
