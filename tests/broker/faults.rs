@@ -1,9 +1,10 @@
 //! What networks, disks and administrators do to a stream of records.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,32 @@ impl Place {
         let name = topic::unique("faults");
         topic::create(&self.broker.bootstrap(), &name, 4, &[]);
         name
+    }
+}
+
+/// RELIABILITY.md promises by the names of tests.
+pub(crate) fn every_test_that_is_named_exists() {
+    fn read_all(directory: &Path, into: &mut String) {
+        for entry in fs::read_dir(directory).expect("a directory can be read") {
+            let path = entry.expect("a directory can be read").path();
+            if path.is_dir() {
+                read_all(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push_str(&fs::read_to_string(&path).expect("a file can be read"));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    ["src", "tests"].iter().for_each(|directory| read_all(&root.join(directory), &mut sources));
+    let text = fs::read_to_string(root.join("RELIABILITY.md")).expect("RELIABILITY.md can be read");
+    let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || "_:".contains(c));
+    let names: BTreeSet<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(names.len() > 50, "{} names", names.len());
+    for name in names {
+        let is_test = sources.contains(&format!("fn {name}(")) || sources.contains(&format!("\"{name}\""));
+        let is_other = ["kafka_log", "sync_wire", "callbacks_missed"].contains(&name);
+        assert!(is_test || is_other, "there is no test {name}");
     }
 }
 

@@ -50,6 +50,10 @@ fn main() {
         options::every_option_has_a_test();
         Ok(())
     })];
+    trials.push(Trial::test("every_test_that_is_named_in_reliability_md_exists", || {
+        faults::every_test_that_is_named_exists();
+        Ok(())
+    }));
     for target in target::all() {
         let (cases, missing) =
             if target.is_real() { (target.cases(), no_broker.clone()) } else { (target::embedded_cases(), None) };
