@@ -33,7 +33,7 @@ impl Random {
 
     /// True once in so many times.
     pub fn once_in(&mut self, times: u64) -> bool {
-        self.next() % times == 0
+        self.within(0..times) == 0
     }
 
     pub fn millis(&mut self, range: Range<u64>) -> Duration {
