@@ -20,8 +20,6 @@ mod queue;
 mod recursion;
 mod route;
 mod severity;
-// The worker does not use it yet.
-#[allow(dead_code, unused_imports)]
 mod spool;
 mod status;
 mod transport;

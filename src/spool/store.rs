@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::directory::{Directory, Named, Note, trouble, unusable};
 use super::reader::Cursor;
-use super::segment::{AROUND_AN_ELEMENT, DATA_START, Entry, HEAD, Open};
+use super::segment::{AROUND_AN_ELEMENT, DATA_START, Entry, Open};
 use super::{Chunk, Damage, Refusal};
 use crate::config::{Fsync, Spool};
 use crate::error::SpoolError;
@@ -330,6 +330,7 @@ impl Store {
     }
 
     /// What the files take on the disk.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.state.lock().bytes
     }

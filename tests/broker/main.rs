@@ -11,6 +11,7 @@ mod support;
 mod awaited;
 mod cluster;
 mod exit;
+mod faults;
 mod options;
 mod overflow;
 mod parity;
@@ -53,6 +54,10 @@ fn main() {
         options::every_option_has_a_test();
         Ok(())
     })];
+    trials.push(Trial::test("every_test_that_is_named_in_reliability_md_exists", || {
+        faults::every_test_that_is_named_exists();
+        Ok(())
+    }));
     for target in target::all() {
         let (cases, missing) =
             if target.is_real() { (target.cases(), no_broker.clone()) } else { (target::embedded_cases(), None) };
@@ -64,6 +69,7 @@ fn main() {
     }
     for version in kafka::Version::ALL {
         for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
+            trials.extend(target.fault_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
             trials.extend(target.secure_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
         }
     }

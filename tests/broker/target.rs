@@ -12,8 +12,8 @@ use crate::support::reader::{self, ReadRecord};
 use crate::support::topic;
 use crate::support::wait;
 use crate::{
-    Case, awaited, cluster, exit, options, overflow, parity, readers, records, restarts, secrets, security, startup,
-    topics,
+    Case, awaited, cluster, exit, faults, options, overflow, parity, readers, records, restarts, secrets, security,
+    startup, topics,
 };
 
 /// Long enough for anything that works, on a machine that does something else beside.
@@ -103,6 +103,8 @@ pub(crate) fn embedded_cases() -> Vec<Case> {
     vec![
         ("a_hundred_thousand_records_arrive_exactly_as_sent", records::a_hundred_thousand),
         ("the_check_passes_where_records_can_be_delivered", startup::check_passes),
+        ("faults::errors_that_pass_cost_no_record", faults::errors_that_pass),
+        ("faults::errors_that_stay_cost_one_record_and_no_more", faults::errors_that_stay),
     ]
 }
 
@@ -190,6 +192,39 @@ impl Target {
         cases
     }
 
+    /// The cases with a broker behind a proxy of their own.
+    ///
+    /// Most of them are about the client and not about the broker, so one version is enough.
+    pub(crate) fn fault_cases(&self) -> Vec<Case> {
+        let of_connections: [Case; 2] = [
+            ("faults::half_a_request_loses_nothing", faults::half_requests),
+            ("faults::connections_that_are_reset_lose_nothing", faults::resets),
+        ];
+        let of_disks: [Case; 1] = [("faults::a_broker_with_an_empty_disk_gets_all_that_is_new", faults::an_empty_disk)];
+        match (self.client, self.kafka) {
+            (Client::Kafka, Some(Version::V3_9_1)) => of_connections.into(),
+            (Client::Kafka, _) => Vec::new(),
+            (_, Some(Version::V4_4_0)) => [
+                &of_connections[..],
+                &of_disks,
+                &[
+                    ("faults::a_slow_network_loses_nothing", faults::a_slow_network),
+                    ("faults::requests_that_nobody_answers_lose_nothing", faults::swallowed),
+                    ("faults::a_peer_that_is_silent_from_the_start_loses_nothing", faults::silent_from_the_start),
+                    ("faults::an_idle_connection_costs_the_next_record_nothing", faults::idle),
+                    ("faults::a_broker_that_is_killed_loses_nothing", faults::killed),
+                    (
+                        "faults::each_record_that_outlives_its_timeout_is_told_once",
+                        faults::longer_than_the_delivery_timeout,
+                    ),
+                    ("faults::a_client_that_is_throttled_loses_nothing", faults::throttled),
+                ],
+            ]
+            .concat(),
+            _ => of_disks.into(),
+        }
+    }
+
     /// The cases for a broker that asks for encryption and credentials.
     pub(crate) fn secure_cases(&self) -> Vec<Case> {
         if !cfg!(feature = "tls") || self.client == Client::Kafka {
@@ -222,10 +257,14 @@ impl Target {
         if !self.is_served() {
             return Vec::new();
         }
-        vec![
+        let mut cases: Vec<Case> = vec![
             ("cluster::a_leader_that_is_killed_loses_nothing", cluster::a_leader_that_is_killed),
             ("cluster::a_rolled_cluster_loses_nothing", cluster::rolled),
-        ]
+        ];
+        if self.kafka == Some(Version::V4_4_0) {
+            cases.push(("cluster::a_leader_with_too_few_replicas_loses_nothing", faults::too_few_replicas));
+        }
+        cases
     }
 
     /// The cases with Python: beside its sink, and read by its clients.

@@ -1,5 +1,6 @@
 //! Three brokers, any one of which may go away.
 
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -8,6 +9,7 @@ use rdkafka::metadata::{Metadata, MetadataPartition};
 
 use super::client;
 use super::kafka::{self, Broker, Version};
+use super::proxy::Proxy;
 use super::topic;
 use super::wait;
 
@@ -47,6 +49,22 @@ impl Cluster {
     pub fn start(version: Version) -> Result<Cluster, String> {
         let brokers = kafka::start_nodes(version, NODES, &[], |_| Ok(()))?;
         Ok(Cluster { version, brokers })
+    }
+
+    /// Starts a cluster whose brokers clients reach through proxies, each through its own, in the order of their ids.
+    /// The brokers themselves, and tests by `bootstrap`, go past the proxies.
+    pub fn start_behind_proxies(version: Version, extra: &[(&str, &str)]) -> Result<(Cluster, Vec<Proxy>), String> {
+        let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::start(String::new())).collect();
+        // A try that failed has begun with the first of them.
+        let mut next = proxies.iter().cycle();
+        let brokers = kafka::start_nodes(version, NODES, &[], |properties| {
+            extra.iter().for_each(|(name, value)| properties.set(name, *value));
+            match next.next() {
+                Some(proxy) => kafka::lead_through(proxy, properties),
+                None => Ok(()),
+            }
+        })?;
+        Ok((Cluster { version, brokers }, proxies))
     }
 
     /// The addresses of all brokers, of which some may be away.
@@ -102,20 +120,29 @@ impl Cluster {
 
     /// Waits until each broker has all of the topic.
     pub fn wait_until_in_sync(&self, topic: &str) {
-        self.wait_for(&format!("all replicas of {topic} to be in sync"), topic, |partitions| {
-            partitions.iter().all(|partition| partition.isr().len() == NODES)
+        self.wait_until_so_many_in_sync(topic, NODES);
+    }
+
+    /// Waits until so many brokers have all of each of the topic's partitions.
+    pub fn wait_until_so_many_in_sync(&self, topic: &str, replicas: usize) {
+        self.wait_for(&format!("{replicas} replicas of {topic} to be in sync"), topic, |partitions| {
+            partitions.iter().all(|partition| partition.isr().len() == replicas)
         });
     }
 
-    /// Starts what an earlier test left away.
-    fn make_whole(&self) {
-        for broker in &self.brokers {
-            if broker.runs() {
-                broker.thaw();
-            } else {
-                broker.start_again();
+    /// Starts all that do not run, at the same time: one alone is no majority, and is not ready without one.
+    pub fn start_all_again(&self) {
+        thread::scope(|scope| {
+            for broker in self.brokers.iter().filter(|broker| !broker.runs()) {
+                scope.spawn(|| broker.start_again());
             }
-        }
+        });
+    }
+
+    /// Thaws and starts whatever is away, as an earlier test may have left it.
+    pub fn make_whole(&self) {
+        self.brokers.iter().filter(|broker| broker.runs()).for_each(Broker::thaw);
+        self.start_all_again();
         let consumer = client::consumer(&self.bootstrap());
         wait::until("all brokers to be known", CHANGE, || {
             consumer.fetch_metadata(None, client::REQUEST).is_ok_and(|metadata| metadata.brokers().len() == NODES)

@@ -94,10 +94,7 @@ impl Broker {
     pub fn start_behind(version: Version, extra: &[(&str, &str)], proxy: &Proxy) -> Result<Broker, String> {
         Broker::start_configured(version, &[], |properties| {
             extra.iter().for_each(|(name, value)| properties.set(name, *value));
-            let proxied = ports::loopback()?;
-            properties.add_listener("PROXIED", "PLAINTEXT", &proxied, &proxy.address());
-            proxy.set_upstream(proxied);
-            Ok(())
+            lead_through(proxy, properties)
         })
     }
 
@@ -157,6 +154,11 @@ impl Broker {
         self.server.lock().start().unwrap_or_else(|error| panic!("cannot start again: {error}"));
     }
 
+    /// Gives the broker an empty disk, as if it were new to its cluster, after a stop or kill.
+    pub fn wipe(&self) {
+        self.server.lock().wipe().unwrap_or_else(|error| panic!("cannot wipe: {error}"));
+    }
+
     /// Stops the process in its tracks: connections stay open and nothing is answered.
     pub fn freeze(&self) {
         self.server.lock().signal(libc::SIGSTOP);
@@ -165,6 +167,14 @@ impl Broker {
     pub fn thaw(&self) {
         self.server.lock().signal(libc::SIGCONT);
     }
+}
+
+/// Gives a broker a listener that advertises this proxy, which is led to it.
+pub fn lead_through(proxy: &Proxy, properties: &mut Properties) -> Result<(), String> {
+    let proxied = ports::loopback()?;
+    properties.add_listener("PROXIED", "PLAINTEXT", &proxied, &proxy.address());
+    proxy.set_upstream(proxied);
+    Ok(())
 }
 
 /// Starts so many brokers as one cluster, which can be told from the first on.

@@ -7,8 +7,13 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use socket2::SockRef;
+
+/// What is read at once. With a bandwidth it is less, so that a change takes effect soon.
+const MOST_AT_ONCE: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -17,9 +22,15 @@ pub enum Mode {
     /// Accepts and holds connections, new and current, and forwards nothing. What was sent
     /// meanwhile is forwarded once the proxy passes again, like after a network outage.
     Blackhole,
+    /// Accepts, reads, and throws it all away, in both directions. A connection that has lost something stays
+    /// silent for as long as it lives, as behind a router that has forgotten it.
+    Swallow,
     /// Closes new connections at once, and the current ones when it is set.
     Refuse,
-    /// Cuts the current connections when it is set, and passes new ones.
+    /// Ends the current connections in good order when it is set, and passes new ones.
+    Cut,
+    /// Resets the clients' current connections when it is set, as a machine does that has started anew, and passes
+    /// new ones.
     Reset,
 }
 
@@ -43,11 +54,7 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap_or_else(|error| panic!("cannot listen for the proxy: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("the proxy has no address: {error}"));
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State { mode: Mode::Pass, upstream, stopping: false, accepted: 0, open: Vec::new() }),
-            changed: Condvar::new(),
-            observer,
-        });
+        let shared = Arc::new(Shared { state: Mutex::new(State::new(upstream)), changed: Condvar::new(), observer });
         let thread = thread::spawn({
             let shared = shared.clone();
             move || accept(&listener, &shared)
@@ -64,10 +71,47 @@ impl Proxy {
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.state.lock();
         state.mode = mode;
-        if matches!(mode, Mode::Refuse | Mode::Reset) {
-            state.cut();
+        match mode {
+            Mode::Refuse | Mode::Cut => state.cut(),
+            Mode::Reset => state.reset(),
+            Mode::Pass | Mode::Blackhole | Mode::Swallow => {}
         }
         self.shared.changed.notify_all();
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.shared.state.lock().mode
+    }
+
+    /// Forwards whatever comes so much later from now on, in each direction. It adds to what a bandwidth takes.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.state.lock().delay = delay;
+        self.shared.changed.notify_all();
+    }
+
+    /// Forwards so many bytes a second of each connection and direction from now on, or all that come.
+    pub fn limit(&self, bytes_a_second: Option<usize>) {
+        self.shared.state.lock().bandwidth = bytes_a_second;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends a connection in the middle of a request, once: after so many bytes of the next thing that is longer.
+    pub fn halve(&self, after: usize) {
+        self.shared.state.lock().halve = Some(after);
+    }
+
+    /// How many requests were halved so far.
+    pub fn halved(&self) -> usize {
+        self.shared.state.lock().halved
+    }
+
+    /// Undoes all of this: passes at full speed from now on.
+    pub fn heal(&self) {
+        {
+            let mut state = self.shared.state.lock();
+            (state.delay, state.bandwidth, state.halve) = (Duration::ZERO, None, None);
+        }
+        self.set(Mode::Pass);
     }
 
     /// Where connections accepted from now on are forwarded to.
@@ -109,20 +153,80 @@ struct Shared {
 
 struct State {
     mode: Mode,
+    delay: Duration,
+    bandwidth: Option<usize>,
+    halve: Option<usize>,
+    halved: usize,
     upstream: String,
     stopping: bool,
     accepted: usize,
-    /// Both ends of each open connection, by the number it was accepted as.
-    open: Vec<(usize, Vec<TcpStream>)>,
+    open: Vec<Open>,
+}
+
+struct Open {
+    number: usize,
+    client: TcpStream,
+    upstream: Option<TcpStream>,
+    /// Something that was sent on it was thrown away, so the rest must not arrive either.
+    spoiled: bool,
+    /// The client is to see no end in good order.
+    reset: bool,
+}
+
+impl Open {
+    fn end(&self) {
+        // An error means that the peer has closed it already.
+        if self.reset {
+            // No more than that: the closing makes it a reset.
+            self.client.shutdown(Shutdown::Read).ok();
+        } else {
+            self.client.shutdown(Shutdown::Both).ok();
+        }
+        if let Some(upstream) = &self.upstream {
+            upstream.shutdown(Shutdown::Both).ok();
+        }
+    }
 }
 
 impl State {
-    fn cut(&self) {
-        for stream in self.open.iter().flat_map(|(_, ends)| ends) {
-            // An error means that the peer has closed it already.
-            stream.shutdown(Shutdown::Both).ok();
+    fn new(upstream: String) -> State {
+        State {
+            mode: Mode::Pass,
+            delay: Duration::ZERO,
+            bandwidth: None,
+            halve: None,
+            halved: 0,
+            upstream,
+            stopping: false,
+            accepted: 0,
+            open: Vec::new(),
         }
     }
+
+    fn cut(&self) {
+        self.open.iter().for_each(Open::end);
+    }
+
+    fn reset(&mut self) {
+        for open in &mut self.open {
+            // With no time to linger, closing discards what is unsent and sends a reset.
+            open.reset = SockRef::from(&open.client).set_linger(Some(Duration::ZERO)).is_ok();
+            open.end();
+        }
+    }
+
+    fn open(&mut self, number: usize) -> Option<&mut Open> {
+        self.open.iter_mut().find(|open| open.number == number)
+    }
+}
+
+/// What is to become of bytes that were read.
+enum Fate {
+    Forwarded,
+    /// As many of them, and then the connection ends.
+    Halved(usize),
+    Swallowed,
+    End,
 }
 
 impl Shared {
@@ -133,6 +237,50 @@ impl Shared {
             self.changed.wait(&mut state);
         }
         !state.stopping && state.mode != Mode::Refuse
+    }
+
+    fn decide(&self, number: usize, bytes: usize, by_client: bool) -> Fate {
+        if !self.may_forward() {
+            return Fate::End;
+        }
+        let mut state = self.state.lock();
+        let swallows = state.mode == Mode::Swallow;
+        let Some(open) = state.open(number) else { return Fate::End };
+        open.spoiled |= swallows;
+        if open.spoiled {
+            return Fate::Swallowed;
+        }
+        match state.halve.filter(|after| by_client && bytes > *after) {
+            Some(after) => {
+                state.halve = None;
+                state.halved += 1;
+                Fate::Halved(after)
+            }
+            None => Fate::Forwarded,
+        }
+    }
+
+    /// How many bytes to read at once.
+    fn at_once(&self) -> usize {
+        const A_SECOND: usize = 20;
+        self.state.lock().bandwidth.map_or(MOST_AT_ONCE, |bandwidth| (bandwidth / A_SECOND).clamp(1, MOST_AT_ONCE))
+    }
+
+    /// Takes the time that so many bytes take.
+    fn pace(&self, bytes: usize) {
+        let begun = Instant::now();
+        let mut state = self.state.lock();
+        // Asked again after each change, so that the end of a delay is the end of it.
+        loop {
+            let transfer = state
+                .bandwidth
+                .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64));
+            let until = begun + state.delay + transfer;
+            if state.stopping || Instant::now() >= until {
+                return;
+            }
+            self.changed.wait_until(&mut state, until);
+        }
     }
 }
 
@@ -150,11 +298,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         }
         if let Ok(held) = client.try_clone() {
-            state.open.push((number, vec![held]));
+            state.open.push(Open { number, client: held, upstream: None, spoiled: false, reset: false });
             let shared = shared.clone();
             thread::spawn(move || {
                 serve(number, &client, &shared).ok();
-                shared.state.lock().open.retain(|(open, _)| *open != number);
+                shared.state.lock().open.retain(|open| open.number != number);
             });
         }
     }
@@ -173,8 +321,8 @@ fn serve(number: usize, client: &TcpStream, shared: &Shared) -> io::Result<()> {
     client.set_nodelay(true)?;
     upstream.set_nodelay(true)?;
     thread::scope(|scope| {
-        scope.spawn(|| pump(client, &upstream, shared, |bytes| (shared.observer)(number, bytes)));
-        pump(&upstream, client, shared, |_| {});
+        scope.spawn(|| pump(number, client, &upstream, shared, Some(&shared.observer)));
+        pump(number, &upstream, client, shared, None);
     });
     Ok(())
 }
@@ -186,30 +334,37 @@ fn register(number: usize, upstream: &TcpStream, shared: &Shared) -> io::Result<
     if state.stopping || state.mode == Mode::Refuse {
         return Ok(false);
     }
-    if let Some((_, ends)) = state.open.iter_mut().find(|(open, _)| *open == number) {
-        ends.push(held);
-    }
+    let Some(open) = state.open(number).filter(|open| !open.reset) else { return Ok(false) };
+    open.upstream = Some(held);
     Ok(true)
 }
 
-/// Forwards one direction until either side ends, then ends both.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, shared: &Shared, observe: impl Fn(&[u8])) {
-    let mut buffer = vec![0; 64 * 1024];
+/// Forwards one direction until either side ends, then ends both. What clients send is observed.
+fn pump(number: usize, mut from: &TcpStream, mut to: &TcpStream, shared: &Shared, observer: Option<&Observer>) {
+    let mut buffer = vec![0; MOST_AT_ONCE];
     loop {
-        match from.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(length) if length > 0 => {
-                if !shared.may_forward() {
-                    break;
-                }
-                observe(&buffer[..length]);
-                if to.write_all(&buffer[..length]).is_err() {
-                    break;
-                }
-            }
+        let at_once = shared.at_once();
+        let length = match from.read(&mut buffer[..at_once]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(length) if length > 0 => length,
             _ => break,
+        };
+        shared.pace(length);
+        let fate = shared.decide(number, length, observer.is_some());
+        let forwarded = match fate {
+            Fate::Forwarded => length,
+            Fate::Halved(after) => after,
+            Fate::Swallowed => continue,
+            Fate::End => break,
+        };
+        if let Some(observe) = observer {
+            observe(number, &buffer[..forwarded]);
+        }
+        if to.write_all(&buffer[..forwarded]).is_err() || forwarded < length {
+            break;
         }
     }
-    from.shutdown(Shutdown::Both).ok();
-    to.shutdown(Shutdown::Both).ok();
+    if let Some(open) = shared.state.lock().open(number) {
+        open.end();
+    }
 }

@@ -59,6 +59,7 @@ pub struct Server {
     classpath: String,
     bootstrap: String,
     cluster: String,
+    scram: Vec<String>,
     jvm: Option<Child>,
     guardian: Guardian,
 }
@@ -70,20 +71,35 @@ impl Server {
         fs::create_dir_all(&directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         // From here on, whatever happens, the directory is removed.
         let guardian = Guardian::start(&directory)?;
-        let server = Server { directory, classpath: jars.server(), bootstrap, cluster, jvm: None, guardian };
+        let server = Server { directory, classpath: jars.server(), bootstrap, cluster, scram, jvm: None, guardian };
         let file = server.properties();
         fs::write(&file, properties).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        process::run(
+        server.format_storage()?;
+        Ok(server)
+    }
+
+    /// Gives a broker that does not run an empty disk: it is of the same cluster, and knows nothing of it.
+    pub fn wipe(&mut self) -> Result<(), String> {
+        if self.jvm.is_some() {
+            return Err(format!("the broker at {} runs", self.bootstrap));
+        }
+        let data = data(&self.directory);
+        fs::remove_dir_all(&data).map_err(|error| format!("cannot remove {}: {error}", data.display()))?;
+        self.format_storage()
+    }
+
+    fn format_storage(&self) -> Result<(), String> {
+        let run = process::run(
             "kafka.tools.StorageTool format",
             Command::new("java")
                 .args(jvm())
-                .args(["-cp", &server.classpath, "kafka.tools.StorageTool"])
-                .args(["format", "-t", &server.cluster, "-c"])
-                .arg(file)
-                .args(scram.iter().flat_map(|user| ["--add-scram", user])),
+                .args(["-cp", &self.classpath, "kafka.tools.StorageTool"])
+                .args(["format", "-t", &self.cluster, "-c"])
+                .arg(self.properties())
+                .args(self.scram.iter().flat_map(|user| ["--add-scram", user])),
             FORMAT,
-        )?;
-        Ok(server)
+        );
+        run.map(drop)
     }
 
     /// Starts the JVM and waits until the broker answers.

@@ -1,21 +1,19 @@
 //! Making and changing topics.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
 use futures_executor::block_on;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::messages::{MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 
 use super::client;
+use super::request;
 use super::wait;
 
 /// Bounds each change; librdkafka completes the request by then, with an error if need be.
@@ -54,6 +52,13 @@ pub fn add_partitions(bootstrap: &str, name: &str, total: usize) {
     wait_for_partitions(bootstrap, name, total);
 }
 
+/// The same, at once; whether the brokers did it.
+pub fn try_add_partitions(bootstrap: &str, name: &str, total: usize) -> bool {
+    let admin = client::admin(bootstrap);
+    let results = block_on(admin.create_partitions([&NewPartitions::new(name, total)], &options()));
+    results.is_ok_and(|results| results.iter().all(Result::is_ok))
+}
+
 /// Deletes a topic and waits until clients no longer see it.
 pub fn delete(bootstrap: &str, name: &str) {
     let admin = client::admin(bootstrap);
@@ -67,22 +72,7 @@ pub fn id(bootstrap: &str, name: &str) -> [u8; 16] {
     const VERSION: i16 = 12;
     let topic = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))));
     let request = MetadataRequest::default().with_topics(Some(vec![topic]));
-    let header = RequestHeader::default().with_request_api_key(3).with_request_api_version(VERSION);
-    let mut bytes = BytesMut::new();
-    header.encode(&mut bytes, MetadataRequest::header_version(VERSION)).expect("a header can be encoded");
-    request.encode(&mut bytes, VERSION).expect("a request can be encoded");
-
-    let mut stream =
-        TcpStream::connect(bootstrap).unwrap_or_else(|error| panic!("no connection to {bootstrap}: {error}"));
-    stream.set_read_timeout(Some(CHANGE)).expect("a timeout can be set");
-    stream.write_all(&(bytes.len() as u32).to_be_bytes()).and_then(|()| stream.write_all(&bytes)).expect("not written");
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).expect("no answer");
-    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut answer).expect("no whole answer");
-    let mut answer = Bytes::from(answer);
-    ResponseHeader::decode(&mut answer, MetadataResponse::header_version(VERSION)).expect("no header");
-    let answer = MetadataResponse::decode(&mut answer, VERSION).expect("no metadata");
+    let answer = request::ask(bootstrap, VERSION, &request);
     *answer.topics.first().expect("no topic").topic_id.as_bytes()
 }
 

@@ -372,6 +372,9 @@ impl Engine {
         let Some(connection) = self.connections.remove(&token) else { return };
         for partition in &mut self.partitions {
             partition.lose(token);
+            if partition.leader.is_some() && partition.leader == connection.node {
+                partition.doubt();
+            }
         }
         self.session.lose(token);
         if self.metadata.asked == Some(token) {
@@ -573,6 +576,9 @@ impl Engine {
             }
             let known = known.next_if(|partition| partition.index == found.index);
             let mut partition = known.unwrap_or_else(|| Partition::new(found.index, self.settings.retry_backoff));
+            if is_another_topic {
+                partition.doubt();
+            }
             // An answer from a broker that has not heard of the last election does not undo it.
             if is_another_topic || found.leader_epoch < 0 || found.leader_epoch >= partition.leader_epoch {
                 partition.leader_epoch = found.leader_epoch;

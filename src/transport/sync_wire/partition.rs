@@ -21,8 +21,8 @@ pub(super) struct Partition {
     producer: Producer,
     /// Of the next load that is new.
     next_sequence: i32,
-    /// Whether the broker has taken a batch under this id and epoch. Until then it takes any number for the first: a
-    /// second batch under way could come before one that is sent again.
+    /// Whether the broker has taken a batch under this id and epoch, and is known to have it still. Until then it takes
+    /// any number for the first: a second batch under way could come before one that is sent again.
     confirmed: bool,
     /// Set when the sequence cannot be gone on with; it begins anew once nothing is under way.
     ended: bool,
@@ -93,7 +93,14 @@ impl Partition {
     /// Its topic is another by now; what was sent waits for its timeout.
     pub(super) fn without_leader(mut self) -> Partition {
         self.leader = None;
+        self.doubt();
         self
+    }
+
+    /// The broker may be one that knows nothing of this sequence: it was away, and may have come back without its disk,
+    /// or the topic is another.
+    pub(super) fn doubt(&mut self) {
+        self.confirmed = false;
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -466,6 +466,24 @@ fn the_first_loads_of_a_session_keep_their_order_too() {
 }
 
 #[test]
+fn a_broker_that_comes_back_without_its_disk_gets_what_is_new_in_order() {
+    // It knows nothing of the producer, and not of the topic at first: a second load must not come before the first.
+    let cluster = Cluster::new(1, 1);
+    let mut bench = Bench::of(&cluster, one_by_one);
+    bench.submit(0..10);
+    bench.wait(10);
+    cluster.down(1);
+    cluster.change(|state| state.partitions.get_mut(&0).unwrap().log = Default::default());
+    bench.wait_status("Down", |status| status.state == State::Down);
+    cluster.script(first_produce([Act::Error(code::UNKNOWN_TOPIC_OR_PARTITION)]));
+    bench.submit(10..20);
+    cluster.up(1);
+    bench.wait(20);
+    assert_eq!(bench.delivered(), 20);
+    assert_eq!(cluster.values(0), numbers(10..20));
+}
+
+#[test]
 fn a_load_is_not_taken_for_one_whose_number_it_took_over() {
     // The first load is refused while the second is under way; the broker, which knows nothing of the producer, takes the
     // second by the number that it has. What comes next must not come under that number too: the broker would take

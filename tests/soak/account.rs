@@ -1,0 +1,277 @@
+//! The account at the end: what was said of each record against what an independent reader finds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
+
+use kafka_log::{DeliveryErrorKind, Stats, Transport};
+use serde_json::Value;
+
+use crate::LONG;
+use crate::load::{self, Record};
+use crate::subject::{Id, Loss, Outcome, Seen, Subject};
+use crate::support::kafka::Version;
+use crate::support::reader::{self, ReadRecord};
+use crate::support::wait;
+
+pub(crate) struct Account {
+    pub(crate) transport: Transport,
+    pub(crate) told: bool,
+    pub(crate) settings: String,
+    pub(crate) stats: Stats,
+    pub(crate) timed_out: u64,
+    pub(crate) rejected: u64,
+    /// Those whose outcome was known, one by one.
+    pub(crate) known: u64,
+    pub(crate) arrived: u64,
+    /// Copies beyond the first.
+    pub(crate) doubled: u64,
+    /// Arrived though they were told to have failed, as those may that are possibly there.
+    pub(crate) arrived_all_the_same: u64,
+    pub(crate) lost: u64,
+    /// How often the brokers had lost what the client numbered, or the client failed for good, as far as was seen.
+    pub(crate) sessions_ended: u64,
+    pub(crate) seen: Seen,
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Ends the logger and goes through everything.
+pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
+    let mut wrong = Wrong::default();
+    if let Err(error) = subject.logger.flush_timeout(LONG) {
+        wrong.say(format!("with all brokers there: {error}; {:?}", subject.logger.status()));
+    }
+    if let Err(error) = load::fresh(&subject) {
+        wrong.say(format!("a fresh record does not get through: {error}"));
+    }
+    let rest = subject.logger.stats();
+    let report = subject.logger.shutdown(LONG);
+    let stats = report.stats;
+    if rest != stats || stats.pending != 0 || report.timed_out {
+        wrong.say(format!("not at rest: {rest:?}, then {report:?}"));
+    }
+    let Subject { seed, transport, told, topic, settings, logged, seen, awaited, outcomes, losses, logger } = subject;
+    drop((awaited, logger));
+    let logged = logged.into_inner();
+    let submitted: u64 = logged.values().sum();
+    if stats.submitted != submitted {
+        wrong.say(format!("{submitted} records were logged and {} counted", stats.submitted));
+    }
+
+    let mut words = Words {
+        outcomes: outcomes.join().expect("what awaits has panicked").into_iter().collect(),
+        ..Words::default()
+    };
+    if told {
+        let expected = (stats.failed + stats.dropped.total()).saturating_sub(stats.callbacks_missed);
+        // Its thread may be at it still.
+        let losses = losses.into_inner();
+        wait::holds_within(LONG, || {
+            words.losses.extend(losses.try_iter().map(|(payload, loss)| (id(&payload), loss)));
+            words.losses.len() as u64 >= expected
+        });
+        words.check(&stats, &mut wrong);
+    }
+
+    let records = match transport {
+        Transport::Async => reader::java_console(Version::V4_4_0, bootstrap, &topic, stats.delivered as usize, LONG),
+        _ => reader::librdkafka(bootstrap, &topic, LONG),
+    };
+    let seen = std::mem::take(&mut *seen.lock());
+    seen.wrong.iter().for_each(|what| wrong.say(what));
+    let ended: u64 = seen.errors.iter().filter(|(text, _)| ends_a_session(text)).map(|(_, times)| times).sum();
+    let found = Found::read(seed, &logged, &records, &mut wrong);
+    // librdkafka numbers everything anew once a record has outlived its timeout, also what may be there already.
+    let anew = ended > 0 || (transport == Transport::Async && stats.failed > 0);
+    if found.doubled > 0 && !anew {
+        wrong.say(format!("{} copies beyond the first, and no session has ended", found.doubled));
+    }
+
+    let lost = words.lost(told, &stats, &found, &mut wrong) + counted_lost(told, &stats, &found, &mut wrong);
+    let count = |kind| words.losses.values().filter(|loss| loss.kind == kind).count() as u64;
+    Account {
+        transport,
+        told,
+        settings,
+        stats,
+        timed_out: count(DeliveryErrorKind::TimedOut),
+        rejected: count(DeliveryErrorKind::Rejected),
+        known: (words.outcomes.len() + words.losses.len()) as u64,
+        arrived: found.first.len() as u64,
+        doubled: found.doubled,
+        arrived_all_the_same: words.losses.keys().filter(|id| found.first.contains_key(*id)).count() as u64,
+        lost,
+        sessions_ended: ended,
+        seen,
+        wrong: wrong.said(),
+    }
+}
+
+/// Nobody tells of the single record, so the counts must do.
+fn counted_lost(told: bool, stats: &Stats, found: &Found, wrong: &mut Wrong) -> u64 {
+    let arrived = found.first.len() as u64;
+    if arrived > stats.delivered + stats.failed {
+        wrong.say(format!("{arrived} arrived of {} delivered and {} failed", stats.delivered, stats.failed));
+    }
+    let lost = stats.delivered.saturating_sub(arrived);
+    if lost > 0 {
+        wrong.say(format!("{lost} records were acknowledged and have not arrived"));
+    }
+    if told { 0 } else { lost }
+}
+
+/// What the logger said of single records.
+#[derive(Default)]
+struct Words {
+    outcomes: BTreeMap<Id, Outcome>,
+    losses: BTreeMap<Id, Loss>,
+}
+
+impl Words {
+    /// What it said by one way against the other, and against the counts.
+    fn check(&self, stats: &Stats, wrong: &mut Wrong) {
+        for (id, outcome) in &self.outcomes {
+            match (outcome, self.losses.get(id)) {
+                (Ok(_), Some(loss)) => wrong.say(format!("record {id:?} was delivered, and {loss:?}")),
+                (Err(loss), None) if stats.callbacks_missed == 0 => {
+                    wrong.say(format!("record {id:?}: {loss:?}, and nobody was called"));
+                }
+                (Err(one), Some(other)) if one.kind != other.kind => {
+                    wrong.say(format!("record {id:?}: {one:?} and {other:?}"));
+                }
+                _ => {}
+            }
+        }
+        let lost = stats.failed + stats.dropped.total();
+        if self.losses.len() as u64 + stats.callbacks_missed != lost {
+            let (told, missed) = (self.losses.len(), stats.callbacks_missed);
+            wrong.say(format!("{lost} failed or were dropped; {told} were told and {missed} missed"));
+        }
+    }
+
+    /// Each record that is neither there nor known to be lost.
+    fn lost(&self, told: bool, stats: &Stats, found: &Found, wrong: &mut Wrong) -> u64 {
+        for (id, outcome) in &self.outcomes {
+            let Ok(delivery) = outcome else { continue };
+            match found.places.get(id) {
+                None => wrong.say(format!("record {id:?} was acknowledged as {delivery:?} and has not arrived")),
+                Some(places) => {
+                    let at = delivery.offset.map(|offset| (delivery.partition, offset));
+                    if at.is_some_and(|at| !places.contains(&at)) {
+                        wrong.say(format!("record {id:?} was said to be at {at:?} and is at {places:?}"));
+                    }
+                }
+            }
+        }
+        let said = self
+            .losses
+            .iter()
+            .chain(self.outcomes.iter().filter_map(|(id, outcome)| Some((id, outcome.as_ref().err()?))));
+        for (id, loss) in said {
+            if !loss.possibly_delivered && found.first.contains_key(id) {
+                wrong.say(format!("record {id:?} arrived, and was told not to be: {loss:?}"));
+            }
+        }
+        let missing: Vec<&Id> = found.missing.iter().filter(|id| told && !self.is_lost(id)).collect();
+        let lost = (missing.len() as u64).saturating_sub(stats.callbacks_missed);
+        if lost > 0 {
+            let some: Vec<_> = missing.iter().take(10).collect();
+            wrong.say(format!("{lost} records are lost without a word, such as {some:?}"));
+        }
+        lost
+    }
+
+    fn is_lost(&self, id: &Id) -> bool {
+        self.losses.contains_key(id) || self.outcomes.get(id).is_some_and(Result::is_err)
+    }
+}
+
+/// What the reader found.
+struct Found {
+    first: HashMap<Id, (i32, i64)>,
+    places: HashMap<Id, Vec<(i32, i64)>>,
+    doubled: u64,
+    /// Logged, and not there.
+    missing: BTreeSet<Id>,
+}
+
+impl Found {
+    fn read(seed: u64, logged: &BTreeMap<u64, u64>, records: &[ReadRecord], wrong: &mut Wrong) -> Found {
+        let mut places: HashMap<Id, Vec<(i32, i64)>> = HashMap::new();
+        let mut first = HashMap::new();
+        let mut last: HashMap<(i32, u64), u64> = HashMap::new();
+        let mut doubled = 0;
+        for record in records {
+            let Some(found) = of_payload(&record.value) else {
+                wrong.say(format!("something nobody sent: {}", String::from_utf8_lossy(&record.value)));
+                continue;
+            };
+            let (who, n) = found;
+            if logged.get(&who).is_none_or(|logged| n >= *logged) {
+                wrong.say(format!("record {found:?} arrived and was never logged"));
+                continue;
+            }
+            check_payload(seed, found, &record.value, wrong);
+            let place = (record.partition, record.offset);
+            places.entry(found).or_default().push(place);
+            if first.contains_key(&found) {
+                doubled += 1;
+                continue;
+            }
+            first.insert(found, place);
+            if let Some(before) = last.insert((record.partition, who), n)
+                && before > n
+            {
+                wrong.say(format!("thread {who}: {n} after {before} at {place:?}"));
+            }
+        }
+        let all = logged.iter().flat_map(|(who, logged)| (0..*logged).map(|n| (*who, n)));
+        let missing = all.filter(|id| !first.contains_key(id)).collect();
+        Found { first, places, doubled, missing }
+    }
+}
+
+fn check_payload(seed: u64, id: Id, value: &[u8], wrong: &mut Wrong) {
+    let expected = Record::of(seed, id).payload(id);
+    let head = br#"{"timestamp":1700000000.000000"#.len();
+    if value.get(head..) != Some(expected.as_bytes()) {
+        wrong.say(format!("record {id:?} is not as it was: {}", String::from_utf8_lossy(value)));
+    }
+}
+
+fn of_payload(value: &[u8]) -> Option<Id> {
+    let json: Value = serde_json::from_slice(value).ok()?;
+    Some((json["who"].as_u64()?, json["n"].as_u64()?))
+}
+
+fn id(payload: &[u8]) -> Id {
+    of_payload(payload).unwrap_or_else(|| panic!("a loss without its record: {}", String::from_utf8_lossy(payload)))
+}
+
+/// After these words a record that nobody acknowledged may be there twice.
+fn ends_a_session(text: &str) -> bool {
+    ["failed for good", "OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID", "INVALID_PRODUCER_EPOCH"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// What must not be; the first of each kind are enough to go by.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    const SHOWN: usize = 20;
+
+    fn say(&mut self, what: impl Display) {
+        const LONGEST: usize = 600;
+        self.0.push(what.to_string().chars().take(LONGEST).collect());
+    }
+
+    fn said(mut self) -> Vec<String> {
+        let more = self.0.len().saturating_sub(Wrong::SHOWN);
+        self.0.truncate(Wrong::SHOWN);
+        if more > 0 {
+            self.0.push(format!("and {more} more"));
+        }
+        self.0
+    }
+}
