@@ -436,7 +436,7 @@ impl Detour {
             if let Some(Err(problem)) = lane.with(Store::sync_now) {
                 self.health.error(problem);
             }
-            drop(lane.store.write().take());
+            *lane.store.write() = None;
         }
     }
 }

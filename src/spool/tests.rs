@@ -13,6 +13,7 @@ use super::*;
 use crate::error::SpoolErrorKind;
 use crate::spool::Stored;
 use crate::spool::segment::AROUND_A_RECORD;
+use crate::spool::segment::HEAD;
 
 const ALL: usize = usize::MAX;
 /// The smallest that a configuration can have: segments of 64 KiB.
