@@ -1,6 +1,7 @@
 //! Two sides of a scenario: the parent starts the child and judges it, the child plays its part.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
@@ -42,7 +43,7 @@ impl Scenario {
     }
 
     pub fn watch(&self) {
-        (self.watch)(Child::new(&self.name));
+        (self.watch)(Child::new(&self.name, self.transport));
     }
 
     pub fn play(&self) {
@@ -86,17 +87,37 @@ pub fn transports() -> Vec<(Transport, &'static str)> {
 /// A child that is about to be started.
 pub struct Child {
     name: String,
+    transport: Transport,
     command: Command,
 }
 
 impl Child {
-    fn new(name: &str) -> Child {
+    fn new(name: &str, transport: Transport) -> Child {
         let binary = env::current_exe().unwrap_or_else(|error| panic!("this binary has no path: {error}"));
         let mut command = Command::new(binary);
         // Printing a backtrace takes so long that records would arrive meanwhile by themselves.
         command.env("RUST_BACKTRACE", "0");
         command.env(PART, name).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Child { name: name.into(), command }
+        Child { name: name.into(), transport, command }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Another of the same.
+    pub fn again(&self) -> Child {
+        Child::new(&self.name, self.transport)
+    }
+
+    /// Tells it something by a variable.
+    pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Child {
+        self.command.env(name, value);
+        self
     }
 
     pub fn on(mut self, servers: &str, topic: &str) -> Child {

@@ -22,6 +22,7 @@ mod input;
 mod inside;
 mod outage;
 mod recursion;
+mod spool;
 mod startup;
 
 use child::Scenario;
@@ -39,6 +40,7 @@ fn main() {
         inside::scenarios(),
         outage::scenarios(),
         recursion::scenarios(),
+        spool::scenarios(),
         startup::scenarios(),
     ]
     .concat();
