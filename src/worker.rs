@@ -1,7 +1,8 @@
 //! The thread between the queue and the client.
 //!
-//! It hands batches over, collects outcomes, and keeps deadlines. It never blocks but in its own sleep, it never
-//! resends a record that has an outcome, and a panic of the client ends the client, not the worker.
+//! It hands batches over, collects outcomes, and keeps deadlines. It never blocks but in its own sleep, and on the disk
+//! where there is a spool; it never resends a record that has an outcome, and a panic of the client ends the client, not
+//! the worker.
 
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -62,7 +62,8 @@ impl Config {
 
     /// A record without an acknowledgement for so long since its call has failed. Default: 120 s.
     ///
-    /// Both clients honour it, and retry until then. From 1 ms to 24 days.
+    /// Both clients honour it, and retry until then. From 1 ms to 24 days. With a [`spool`](Config::spool) the record goes
+    /// to the disk instead, once nothing has been acknowledged for so long.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Config {
         self.delivery.delivery_timeout = timeout;
         self.set("delivery_timeout")
