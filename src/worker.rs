@@ -300,10 +300,12 @@ impl Shift<'_> {
 
     /// Takes back what the client has, and keeps what came from memory on the disk. The client is of no use after that.
     fn save_what_the_client_has(&mut self) {
-        let Some(mut client) = self.client.take() else { return };
-        let deadline = deadline::after(GIVE_BACK);
-        let given_back = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
-        end_elsewhere(client);
+        let given_back = self.client.take().map_or_else(Vec::new, |mut client| {
+            let deadline = deadline::after(GIVE_BACK);
+            let given_back = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
+            end_elsewhere(client);
+            given_back
+        });
         let (mut kept, mut parts, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for mut outcome in given_back {
             let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };

@@ -27,7 +27,8 @@ pub struct Delivery {
 /// The outcome of one record, to be awaited on any executor.
 ///
 /// The record is in the queue before the call returns that gives this. Dropping it cancels nothing. It always
-/// resolves: at the latest when the delivery timeout has passed, or when the logger has been shut down.
+/// resolves: at the latest when the delivery timeout has passed, or when the logger has been shut down; with a
+/// [`spool`](crate::Config::spool), where no record times out, when it has been delivered or the logger shut down.
 #[must_use = "the record is on its way; the future is for whoever wants to know how it went"]
 pub struct Delivered {
     state: State,

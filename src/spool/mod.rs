@@ -1,6 +1,8 @@
 //! Records on the disk: those that memory has no room for, or all, ahead of their sending.
 //!
 //! This is the one place that asks for the feature `spool`.
+// Without it there is nobody who makes some of these things.
+#![cfg_attr(not(feature = "spool"), allow(dead_code))]
 
 #[cfg(feature = "spool")]
 mod directory;
