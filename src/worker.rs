@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadline;
 use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
-use crate::queue::{Batch, Generation, Order, Part, Queue, Room, Settled};
+use crate::queue::{Batch, Generation, Meta, Order, Part, Queue, Room, Settled};
 use crate::recursion;
 use crate::spool::{Detour, is_from_disk};
 use crate::status::Health;
@@ -196,7 +196,8 @@ impl Shift<'_> {
         let mut took = false;
         loop {
             let has_room = self.has_room();
-            if self.batch.is_some() {
+            // With a disk, what comes behind a batch that waits for room may go there meanwhile.
+            if self.batch.is_some() && (has_room || self.detour.is_none()) {
                 if !has_room {
                     return took;
                 }
@@ -280,11 +281,12 @@ impl Shift<'_> {
         }
         if self.in_flight.has_memory() {
             let left = self.worker.patience.saturating_sub(self.progress.elapsed());
-            if left.is_zero() && detour.takes_overflow() {
+            if !left.is_zero() {
+                patience = patience.min(left);
+            } else if detour.takes_overflow() {
                 self.recall();
                 return Duration::ZERO;
             }
-            patience = patience.min(left);
         }
         patience
     }
@@ -293,13 +295,30 @@ impl Shift<'_> {
     /// what is there.
     fn recall(&mut self) {
         self.worker.health.error("nothing was acknowledged within `delivery_timeout`: records go to the spool");
-        self.save_what_the_client_has();
+        let refused = self.save_what_the_client_has();
+        // What the client did not give back, or the disk did not take, ends here as it would without a spool.
+        let parts = self.in_flight.drain();
+        let failed: usize = parts.iter().map(|part| part.records).sum();
+        let Worker { queue, losses, .. } = self.worker;
+        let _telling = losses.telling();
+        let awaited = if failed > 0 { queue.take_handed_over() } else { Vec::new() };
+        if failed > 0 && queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) {
+            let cause: Arc<str> = "not acknowledged within `delivery_timeout`, and not taken by the spool".into();
+            losses.missed(failed.saturating_sub(refused.len()));
+            for (meta, payload) in refused {
+                losses.given_back(&meta, payload, DeliveryErrorKind::TimedOut, &cause);
+            }
+            for meta in &awaited {
+                losses.given_up(meta, DeliveryErrorKind::TimedOut, &cause);
+            }
+        }
         self.progress = Instant::now();
         self.replace_client();
     }
 
-    /// Takes back what the client has, and keeps what came from memory on the disk. The client is of no use after that.
-    fn save_what_the_client_has(&mut self) {
+    /// Takes back what the client has, and keeps what came from memory on the disk; what the disk did not take is given
+    /// back, and still counts as in flight. The client is of no use after that.
+    fn save_what_the_client_has(&mut self) -> Vec<(Meta, Vec<u8>)> {
         let given_back = self.client.take().map_or_else(Vec::new, |mut client| {
             let deadline = deadline::after(GIVE_BACK);
             let given_back = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
@@ -322,7 +341,7 @@ impl Shift<'_> {
             }
         }
         self.settle(&mut others);
-        let Some(detour) = &mut self.detour else { return };
+        let Some(detour) = &mut self.detour else { return kept };
         let queue = &self.worker.queue;
         // The rest of a batch that the client has had in part is as old as that.
         if let Some(mut batch) = self.batch.take_if(|batch| !is_from_disk(batch.generation())) {
@@ -335,14 +354,14 @@ impl Shift<'_> {
             }
         }
         self.batch = None;
-        if kept.is_empty() || detour.keep_late(&kept) {
-            for part in parts {
-                self.in_flight.leave(part);
-                queue.divert(part.generation, part.records, part.bytes);
-            }
+        let stored = detour.keep_late(&kept);
+        for part in parts.into_iter().take(stored) {
+            self.in_flight.leave(part);
+            queue.divert(part.generation, part.records, part.bytes);
         }
         detour.rewind();
         self.in_flight.forget_disk();
+        kept.split_off(stored)
     }
 
     /// At the end: all that is in memory goes to the disk, as far as it can be had.
@@ -350,7 +369,9 @@ impl Shift<'_> {
         if self.detour.is_none() {
             return;
         }
-        self.save_what_the_client_has();
+        for (meta, payload) in self.save_what_the_client_has() {
+            self.worker.losses.dropped(&meta, &payload, DropReason::Shutdown);
+        }
         let queue = &self.worker.queue;
         let Some(mut detour) = self.detour.take() else { return };
         let mut waiting = self.waiting.take();
@@ -450,7 +471,8 @@ impl Shift<'_> {
         if let Some(detour) = &mut self.detour {
             detour.rewind();
             self.in_flight.forget_disk();
-            self.batch.take_if(|batch| is_from_disk(batch.generation()));
+            // What is read again from the disk is older than the rest of a batch from memory.
+            self.waiting = self.batch.take().filter(|batch| !is_from_disk(batch.generation())).or(self.waiting.take());
         }
         let parts = self.in_flight.drain();
         let failed: usize = parts.iter().map(|part| part.records).sum();

@@ -107,6 +107,11 @@ impl Tracked {
         self.handed_over.store(true, Ordering::Relaxed);
     }
 
+    /// The client that had it is no more, and the disk has it still.
+    pub(crate) fn take_back(&self) {
+        self.handed_over.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Relaxed)
     }

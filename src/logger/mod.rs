@@ -280,7 +280,8 @@ impl KafkaLogger {
         if !self.pipeline.losses.has_fallback() && !self.pipeline.has_spool {
             return;
         }
-        if settled {
+        // With a spool in any case: how far all is settled is noted at its end.
+        if settled && !self.pipeline.has_spool {
             self.pipeline.losses.last_words(deadline::after(LAST_WORDS));
         } else {
             self.shutdown(Duration::ZERO);

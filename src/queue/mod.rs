@@ -202,7 +202,7 @@ impl Queue {
         let wakes = match state.worker {
             Worker::AwaitsRecords => true,
             Worker::AwaitsMany => state.sealed.len() >= ENOUGH,
-            Worker::AwaitsRoomOrMany => state.sealed.len() >= ENOUGH && self.is_three_quarters_full(&state),
+            Worker::AwaitsRoomOrMany => !state.sealed.is_empty() && self.is_three_quarters_full(&state),
             Worker::Busy | Worker::AwaitsRoom | Worker::Called => false,
         };
         if wakes {
@@ -368,6 +368,10 @@ impl Queue {
     /// Records have gone to the disk, and their room is free.
     pub(crate) fn divert(&self, generation: Generation, records: usize, bytes: usize) {
         let mut state = self.state.lock();
+        if state.abandoned.is_some() {
+            // The shutdown did not wait so long, and has counted them; they are on the disk all the same.
+            return;
+        }
         state.held_records -= records;
         state.held_bytes -= bytes;
         state.push_on_disk(generation, records as u64);

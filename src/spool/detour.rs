@@ -164,7 +164,7 @@ impl Lane {
             return Ok(0);
         }
         let read = self.with(|store| store.read(self.next, CHUNK)).transpose()?.unwrap_or_default();
-        if read.is_empty() && read.skipped.records == 0 {
+        if read.next <= self.next {
             return Ok(0);
         }
         let lost = read.skipped.records;
@@ -273,8 +273,9 @@ impl Detour {
         if lost > 0 {
             self.counters.dropped(DropReason::Damaged, lost);
             self.counters.unspooled(lost);
-            // They have their place in the order of what is settled.
-            self.add_parcel(0, lost);
+            queue.leave_disk(lost);
+            // They have their place in the order of what is removed.
+            self.add_parcel(0, 0);
             self.remove_settled(queue);
         }
     }
@@ -314,7 +315,12 @@ impl Detour {
             lane.through = stored.number;
             lane.at += 1;
             // The next chunk of this store may have older ones than the other's next.
-            if lane.at == lane.chunk.len() || batch.bytes() >= CHUNK {
+            if lane.at == lane.chunk.len() {
+                // With what was passed over behind its last one.
+                lane.through = lane.next.saturating_sub(1);
+                break;
+            }
+            if batch.bytes() >= CHUNK {
                 break;
             }
         }
@@ -335,10 +341,20 @@ impl Detour {
     }
 
     /// Keeps records that a client has given back: they are older than what is in the store by now.
-    pub(crate) fn keep_late(&mut self, given_back: &[(Meta, Vec<u8>)]) -> bool {
+    /// How many of them it has taken, the oldest first.
+    pub(crate) fn keep_late(&mut self, given_back: &[(Meta, Vec<u8>)]) -> usize {
+        /// So many at a time, so that what fits is kept.
+        const AT_ONCE: usize = 256;
         let stamp = |meta: &Meta, payload: &[u8]| stamped(self.clock.stamp(meta.called), payload);
-        let records: Vec<_> = given_back.iter().map(|(meta, payload)| (stamp(meta, payload), meta.clone())).collect();
-        self.append(Which::Late, &records)
+        let mut stored = 0;
+        for some in given_back.chunks(AT_ONCE) {
+            let records: Vec<_> = some.iter().map(|(meta, payload)| (stamp(meta, payload), meta.clone())).collect();
+            if !self.append(Which::Late, &records) {
+                break;
+            }
+            stored += some.len();
+        }
+        stored
     }
 
     fn append(&self, which: Which, records: &[(Vec<u8>, Meta)]) -> bool {
@@ -410,6 +426,7 @@ impl Detour {
         let again: u64 = self.parcels.iter().map(|parcel| parcel.records - parcel.left as u64).sum();
         self.counters.spooled(again);
         self.counted += again;
+        self.awaited.lock().values().for_each(|tracked| tracked.take_back());
         self.parcels.clear();
         let (late, main) = (settled(&self.late), settled(&self.main));
         self.late.rewind(late);

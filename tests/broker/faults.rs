@@ -381,7 +381,8 @@ pub(crate) fn errors_that_stay(target: &Target) {
         let (cluster, name, logger) = scripted(target, |_| {});
         log_from_threads(&logger, EACH);
         logger.flush_timeout(LONG).unwrap();
-        cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
+        // More than once: of a batch that is too large each record is tried by itself before it is given up.
+        cluster.request_errors(RDKafkaApiKey::Produce, &[error; 8]);
         let refused = logger.ainfo("nobody takes this", fields! {});
         let told = futures_executor::block_on(refused).expect_err("it was refused");
         assert_eq!((told.kind(), told.possibly_delivered()), (DeliveryErrorKind::Rejected, false), "{error:?}: {told}");

@@ -205,3 +205,26 @@ fn who_awaits_a_record_on_the_disk_hears_of_it() {
         }
     }
 }
+
+#[test]
+fn an_outage_with_a_disk_that_is_too_small_ends_as_without_one_and_it_recovers() {
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new("small");
+    let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
+    let config = Config::default().use_json(false).spool(spool).delivery_timeout(Duration::from_millis(300));
+    let (logger, script) = logger(config, Mode::Hold);
+    let long = "x".repeat(1_000);
+    for n in 0..5_000 {
+        logger.info(format_args!("{long}: {n}"), NO_FIELDS);
+    }
+    wait_until("some to fail", || logger.stats().failed > 0);
+    let stats = logger.stats();
+    assert!(stats.spooled > 500 && stats.failed > 2_000, "{stats:?}");
+    script.mode(Mode::Deliver);
+    numbered(&logger, 5_000..5_010);
+    logger.flush_timeout(LONG).unwrap();
+    let stats = logger.stats();
+    assert_eq!((stats.submitted, stats.delivered + stats.failed, stats.spooled), (5_010, 5_010, 0), "{stats:?}");
+}

@@ -288,6 +288,7 @@ impl Client for AsyncClient {
             }
             self.producer.poll(SHORTEST_PATIENCE);
         }
+        self.recovered.sort_unstable_by_key(|(held, _)| held.order);
         let recovered = std::mem::take(&mut self.recovered).into_iter();
         outcomes.extend(recovered.map(|(held, payload)| held.failed(Failure::given_back(Vec::new()), payload)));
         outcomes
