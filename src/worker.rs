@@ -196,11 +196,7 @@ impl Shift<'_> {
         let mut took = false;
         loop {
             let has_room = self.has_room();
-            // With a disk, what comes behind a batch that waits for room may go there meanwhile.
-            if self.batch.is_some() && (has_room || self.detour.is_none()) {
-                if !has_room {
-                    return took;
-                }
+            if has_room && self.batch.is_some() {
                 took = true;
                 if !self.submit() {
                     return took;
@@ -209,14 +205,16 @@ impl Shift<'_> {
             }
             let queue = &self.worker.queue;
             let Some(detour) = &mut self.detour else {
-                if has_room {
-                    self.batch = queue.take();
+                if !has_room {
+                    return took;
                 }
+                self.batch = queue.take();
                 if self.batch.is_none() {
                     return took;
                 }
                 continue;
             };
+            // Without room too: what comes behind a batch that waits for it may go to the disk meanwhile.
             // Taken before the disk is looked at: what its threads have put there before it goes first.
             self.waiting = self.waiting.take().or_else(|| queue.take());
             let has_unread = detour.has_unread(queue);
@@ -297,21 +295,14 @@ impl Shift<'_> {
         self.worker.health.error("nothing was acknowledged within `delivery_timeout`: records go to the spool");
         let refused = self.save_what_the_client_has();
         // What the client did not give back, or the disk did not take, ends here as it would without a spool.
-        let parts = self.in_flight.drain();
-        let failed: usize = parts.iter().map(|part| part.records).sum();
-        let Worker { queue, losses, .. } = self.worker;
-        let _telling = losses.telling();
-        let awaited = if failed > 0 { queue.take_handed_over() } else { Vec::new() };
-        if failed > 0 && queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) {
-            let cause: Arc<str> = "not acknowledged within `delivery_timeout`, and not taken by the spool".into();
-            losses.missed(failed.saturating_sub(refused.len()));
+        let cause = "not acknowledged within `delivery_timeout`, and not taken by the spool";
+        self.fail_in_flight(DeliveryErrorKind::TimedOut, cause, |losses| {
+            let (back, cause) = (refused.len(), cause.into());
             for (meta, payload) in refused {
                 losses.given_back(&meta, payload, DeliveryErrorKind::TimedOut, &cause);
             }
-            for meta in &awaited {
-                losses.given_up(meta, DeliveryErrorKind::TimedOut, &cause);
-            }
-        }
+            back
+        });
         self.progress = Instant::now();
         self.replace_client();
     }
@@ -474,22 +465,27 @@ impl Shift<'_> {
             // What is read again from the disk is older than the rest of a batch from memory.
             self.waiting = self.batch.take().filter(|batch| !is_from_disk(batch.generation())).or(self.waiting.take());
         }
+        self.fail_in_flight(DeliveryErrorKind::Rejected, &cause, |losses| {
+            client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, DeliveryErrorKind::Rejected, &cause))
+        });
+        if let Some(client) = client {
+            end_elsewhere(client);
+        }
+    }
+
+    /// Counts all that is in flight as failed, with a client that is no more. `tell` tells of what was given back, and
+    /// counts it.
+    fn fail_in_flight(&mut self, kind: DeliveryErrorKind, cause: &str, tell: impl FnOnce(&Losses) -> usize) {
         let parts = self.in_flight.drain();
         let failed: usize = parts.iter().map(|part| part.records).sum();
         let Worker { queue, losses, .. } = self.worker;
         let _telling = losses.telling();
         let awaited = queue.take_handed_over();
         if queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) && failed > 0 {
-            let back = client
-                .as_mut()
-                .map_or(0, |client| take_back(client.as_mut(), losses, DeliveryErrorKind::Rejected, &cause));
-            losses.missed(failed.saturating_sub(back));
+            losses.missed(failed.saturating_sub(tell(losses)));
         }
         for meta in &awaited {
-            losses.given_up(meta, DeliveryErrorKind::Rejected, &cause);
-        }
-        if let Some(client) = client {
-            end_elsewhere(client);
+            losses.given_up(meta, kind, cause);
         }
     }
 

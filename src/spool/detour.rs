@@ -62,9 +62,7 @@ impl Ahead {
     /// Writes a record to the disk; it is in the operating system's hands, or on the disk, as `fsync` has it, when this
     /// returns.
     pub(crate) fn append(&self, payload: &[u8], meta: &Meta) -> Result<(), Refusal> {
-        let mut stamped = Vec::with_capacity(STAMP + payload.len());
-        stamped.extend_from_slice(&self.clock.stamp(meta.called).to_le_bytes());
-        stamped.extend_from_slice(payload);
+        let stamped = stamped(self.clock.stamp(meta.called), payload);
         let store = self.store.read();
         let Some(store) = &*store else { return Err(Refusal::Io("the spool is closed".into())) };
         let record = [(stamped.as_slice(), meta.severity, meta.timestamp_ms)];

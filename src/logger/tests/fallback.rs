@@ -53,14 +53,6 @@ fn numbers(numbers: std::ops::Range<u64>) -> Vec<String> {
     numbers.map(|n| n.to_string()).collect()
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn each_record_that_fails_or_is_dropped_is_a_line_and_a_notice_is_first() {
     let directory = Directory::new();

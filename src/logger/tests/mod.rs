@@ -27,6 +27,14 @@ fn numbered(logger: &KafkaLogger, numbers: std::ops::Range<u64>) {
     numbers.for_each(|n| logger.info(n, NO_FIELDS));
 }
 
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn at_rest_every_counter_is_what_the_client_saw() {
     let (logger, script) = logger(Config::default(), Mode::Deliver);

@@ -46,14 +46,6 @@ fn all(numbers: std::ops::Range<u64>) -> Vec<u64> {
     numbers.collect()
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn what_is_left_at_the_end_is_replayed_at_the_next_start_and_new_records_come_behind() {
     for mode in [SpoolMode::Overflow, SpoolMode::WriteAhead].into_iter().filter(|_| COMPILED) {
