@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Shape;
 use crate::delivery::Stats;
-use crate::format::{Entry, EventTime};
+use crate::format::{Buffer, Entry, EventTime};
 use crate::severity::Severity;
 
 /// The target of the notices, and their logger where no name is set.
@@ -173,10 +173,10 @@ impl Notice {
             message: format_args!("{self}"),
             fields: &[("", ""); 0],
         };
-        let mut payload = Vec::new();
+        let mut payload = Buffer::default();
         // Half a kilobyte: it may be larger than a small limit for records.
         shape.format.write(&entry, shape.limit.max(4_096), &mut payload);
-        payload
+        payload.to_vec()
     }
 }
 

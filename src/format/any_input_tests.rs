@@ -16,7 +16,7 @@ use serde::ser::{
 
 use super::fields::MOST_PAIRS;
 use super::nested::TOO_DEEP;
-use super::{Entry, EventTime, Format, Formatted};
+use super::{Buffer, Entry, EventTime, Format, Formatted};
 use crate::severity::Severity;
 
 const LIMIT: usize = 1 << 20;
@@ -437,7 +437,7 @@ fn logged() -> impl Strategy<Value = Logged> {
 
 impl Logged {
     fn write(&self, format: Format) -> (String, u64) {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let time = UNIX_EPOCH + Duration::from_micros(self.micros);
         let formatted = format.write(
             &Entry {
@@ -452,7 +452,7 @@ impl Logged {
             &mut out,
         );
         let Formatted::Whole { fields_left_out } = formatted else { panic!("{formatted:?}") };
-        (String::from_utf8(out).expect("the payload is UTF-8"), fields_left_out)
+        (String::from_utf8(out.to_vec()).expect("the payload is UTF-8"), fields_left_out)
     }
 
     fn logger(&self) -> &str {
@@ -843,7 +843,7 @@ fn giants_of_each_kind_take_bounded_time_and_memory() {
     ];
     for (what, message, fields, left_out) in cases {
         for format in [Format::Json, Format::Text] {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             let begun = Instant::now();
             let entry = Entry {
                 time: EventTime::from(UNIX_EPOCH),

@@ -62,15 +62,17 @@ impl<'a, 'b, W: Fn(&str, &mut Output<'b>)> Message<'a, 'b, W> {
 }
 
 impl<'b, W: Fn(&str, &mut Output<'b>)> fmt::Write for Message<'_, 'b, W> {
+    #[inline]
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         if self.cut {
             self.out.lose(piece.len());
         } else {
             let (before, lost) = (self.out.len(), self.out.lost());
             (self.write)(piece, self.out);
-            if self.out.is_over() {
-                self.cut(piece, before, lost);
+            if !self.out.is_over() {
+                return Ok(());
             }
+            self.cut(piece, before, lost);
         }
         if self.out.has_lost_enough() { Err(fmt::Error) } else { Ok(()) }
     }
@@ -84,7 +86,7 @@ fn char_boundary(text: &str, most: usize) -> usize {
 }
 
 /// A payload but for its end.
-pub(super) struct Draft<'a, 'b> {
+pub(super) struct Draft<'p, 'a, 'b> {
     pub(super) style: Style,
     /// What the payload may come to.
     pub(super) limit: usize,
@@ -92,20 +94,18 @@ pub(super) struct Draft<'a, 'b> {
     pub(super) message: Range<usize>,
     /// Whether it is less than the whole.
     pub(super) is_cut: bool,
-    pub(super) pairs: Pairs<'a, 'b>,
+    pub(super) pairs: &'p mut Pairs<'a, 'b>,
 }
 
-impl Draft<'_, '_> {
+impl Draft<'_, '_, '_> {
     /// Ends the payload, within the limit.
     pub(super) fn finish(self) -> Formatted {
         let closing = closing_of(self.style).len();
         if self.is_cut || self.pairs.are_cut() || self.pairs.end() + closing > self.limit {
             return self.shrink();
         }
-        let fields_left_out = self.pairs.left_out();
-        let style = self.style;
-        self.pairs.into_output().bytes().extend_from_slice(closing_of(style));
-        Formatted::Whole { fields_left_out }
+        self.pairs.output().push(closing_of(self.style));
+        Formatted::Whole { fields_left_out: self.pairs.left_out() }
     }
 
     #[cold]
@@ -113,15 +113,14 @@ impl Draft<'_, '_> {
         let Draft { style, limit, message, is_cut, pairs } = self;
         let closing = closing_of(style);
         let (starts, mut fields_left_out) = (pairs.starts(), pairs.left_out());
-        let out = pairs.into_output();
-        let lost = out.lost();
-        let bytes = out.bytes();
-        let original_bytes = lost.saturating_add((bytes.len() + closing.len()) as u64);
+        let out = pairs.output();
+        let end = out.len();
+        let original_bytes = out.lost().saturating_add((end + closing.len()) as u64);
         let (quote, size) = match style {
             Style::Members => ("\"", format!(",\"original_bytes\":{original_bytes}")),
             Style::Words => ("", format!(" original_bytes={original_bytes}")),
         };
-        let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+        let ends = starts.iter().skip(1).copied().chain([end]);
         let mut fields: Vec<Range<usize>> = starts.iter().copied().zip(ends).map(|(from, to)| from..to).collect();
 
         let around = message.start + quote.len() + size.len() + closing.len();
@@ -134,7 +133,7 @@ impl Draft<'_, '_> {
                 }
                 if room >= least + MARKER.len() || (fields.is_empty() && room >= MARKER.len()) {
                     let most = (room - MARKER.len()).min(message.len());
-                    break Some(message.start + whole_units(&bytes[message.clone()], most, style));
+                    break Some(message.start + whole_units(out.written(message.start, message.end), most, style));
                 }
             }
             let Some(largest) = (0..fields.len()).max_by_key(|place| fields[*place].len()) else {
@@ -144,8 +143,8 @@ impl Draft<'_, '_> {
             fields_left_out += 1;
         };
 
-        let mut tail = Vec::with_capacity(limit.saturating_sub(message.start).min(bytes.len() + size.len()));
-        let end = match cut_at {
+        let mut tail = Vec::with_capacity(limit.saturating_sub(message.start).min(end + size.len()));
+        let start = match cut_at {
             Some(at) => {
                 tail.extend_from_slice(MARKER.as_bytes());
                 at
@@ -154,10 +153,10 @@ impl Draft<'_, '_> {
         };
         tail.extend_from_slice(quote.as_bytes());
         tail.extend_from_slice(size.as_bytes());
-        fields.into_iter().for_each(|field| tail.extend_from_slice(&bytes[field]));
+        fields.into_iter().for_each(|field| tail.extend_from_slice(out.written(field.start, field.end)));
         tail.extend_from_slice(closing);
-        bytes.truncate(end);
-        bytes.append(&mut tail);
+        out.rewind(start, 0);
+        out.push(&tail);
         Formatted::Truncated { fields_left_out, original_bytes }
     }
 }

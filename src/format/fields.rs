@@ -26,7 +26,7 @@ pub(super) enum Style {
 }
 
 /// The keys that are remembered without an allocation.
-const INLINE: usize = 16;
+const INLINE: usize = 8;
 
 /// Writes pairs, and remembers which.
 pub(super) struct Pairs<'a, 'b> {
@@ -59,7 +59,7 @@ impl<'a, 'b> Pairs<'a, 'b> {
     }
 
     /// What they were written to.
-    pub(super) fn into_output(self) -> &'a mut Output<'b> {
+    pub(super) fn output(&mut self) -> &mut Output<'b> {
         self.out
     }
 
@@ -133,7 +133,11 @@ impl Pairs<'_, '_> {
 
         let first = &self.first_keys[..self.taken.min(INLINE)];
         let written = self.out.written(from, to);
-        let is_same = |&(from, to): &(usize, usize)| self.out.written(from, to) == written;
+        // Most keys differ in their length or in their first letter: a comparison of all is a call.
+        let is_same = |&(from, to): &(usize, usize)| {
+            let other = self.out.written(from, to);
+            other.len() == written.len() && other.get(1) == written.get(1) && other == written
+        };
         // Of a key that does not fit there is a piece at most.
         if !self.out.is_over() && (first.iter().any(is_same) || self.more_keys.iter().any(is_same)) {
             self.out.truncate(before);

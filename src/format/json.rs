@@ -1,17 +1,24 @@
 //! The default payload, which is the Python sink's.
 
+use std::io::Write as _;
+
 use super::cut::{Draft, Message};
 use super::fields::{Pairs, Style};
 use super::output::Output;
 use super::{Entry, EventTime, Formatted, escape};
+use crate::severity::Severity;
 
 /// Writes the JSON object of `entry`, of `limit` bytes at most.
 pub(super) fn write<'b>(entry: &Entry<'_>, limit: usize, out: &mut Output<'b>) -> Formatted {
-    out.push(b"{\"timestamp\":");
     timestamp(entry.time, out);
-    out.push(b",\"level\":\"");
-    out.push(entry.severity.as_str().as_bytes());
-    out.push(b"\",\"logger\":\"");
+    match entry.severity {
+        Severity::Trace => out.push(b",\"level\":\"trace\",\"logger\":\""),
+        Severity::Debug => out.push(b",\"level\":\"debug\",\"logger\":\""),
+        Severity::Info => out.push(b",\"level\":\"info\",\"logger\":\""),
+        Severity::Warning => out.push(b",\"level\":\"warning\",\"logger\":\""),
+        Severity::Error => out.push(b",\"level\":\"error\",\"logger\":\""),
+        Severity::Critical => out.push(b",\"level\":\"critical\",\"logger\":\""),
+    }
     escape::contents(entry.logger(), out);
     if let (Some(_), Some(target)) = (entry.logger_name, entry.target) {
         out.push(b"\",\"target\":\"");
@@ -28,17 +35,24 @@ pub(super) fn write<'b>(entry: &Entry<'_>, limit: usize, out: &mut Output<'b>) -
     out.push(b"\"");
     let mut pairs = Pairs::new(Style::Members, out);
     pairs.write(entry.fields);
-    Draft { style: Style::Members, limit, message, is_cut, pairs }.finish()
+    Draft { style: Style::Members, limit, message, is_cut, pairs: &mut pairs }.finish()
 }
 
 /// Seconds, with all six decimals of the microseconds: a double would lose the last of them in this century.
 fn timestamp(time: EventTime, out: &mut Output<'_>) {
-    out.push(itoa::Buffer::new().format(time.seconds()).as_bytes());
-    // The leading 1 keeps the zeros after it.
+    out.push(b"{\"timestamp\":");
     let mut digits = itoa::Buffer::new();
-    let micros = digits.format(1_000_000 + time.subsec_micros());
-    out.push(b".");
-    out.push(&micros.as_bytes()[1..]);
+    match digits.format(time.micros).as_bytes().split_last_chunk::<6>() {
+        Some((seconds, micros)) if !seconds.is_empty() => {
+            out.push_short(seconds);
+            out.push(b".");
+            out.push(micros);
+        }
+        // In the first second of 1970.
+        _ => {
+            let _ = write!(out, "0.{:06}", time.micros);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -53,7 +67,7 @@ mod tests {
 
     use super::super::fields::MOST_PAIRS;
     use super::super::nested::{DEEPEST, TOO_DEEP};
-    use super::super::{Entry, EventTime, Format, Formatted};
+    use super::super::{Buffer, Entry, EventTime, Format, Formatted};
     use crate::severity::Severity;
 
     const NO_FIELDS: [(&str, &str); 0] = [];
@@ -70,9 +84,9 @@ mod tests {
     }
 
     fn write(entry: &Entry<'_>) -> (String, u64) {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         match Format::Json.write(entry, 1 << 20, &mut out) {
-            Formatted::Whole { fields_left_out } => (String::from_utf8(out).unwrap(), fields_left_out),
+            Formatted::Whole { fields_left_out } => (String::from_utf8(out.to_vec()).unwrap(), fields_left_out),
             other => panic!("{other:?}"),
         }
     }
@@ -246,7 +260,7 @@ mod tests {
 
     /// The payload within `limit`, the fields left out, and its size had it not been cut.
     fn cut(message: &str, fields: &dyn Source, limit: usize) -> (serde_json::Value, u64, u64) {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let formatted = Format::Json.write(&entry(format_args!("{message}"), fields), limit, &mut out);
         let Formatted::Truncated { fields_left_out, original_bytes } = formatted else { panic!("{formatted:?}") };
         assert!(out.len() <= limit, "{} bytes of {limit}", out.len());
@@ -270,7 +284,7 @@ mod tests {
             entry(format_args!("m"), &text),
             entry(format_args!("m"), &nested),
         ] {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             let formatted = Format::Json.write(&entry, LIMIT, &mut out);
             assert!(matches!(formatted, Formatted::Truncated { original_bytes, .. } if original_bytes > 16 << 20));
             assert!(out.capacity() < 4 << 20, "{} bytes were reserved", out.capacity());
@@ -300,9 +314,9 @@ mod tests {
         let message = "x".repeat(600);
         let fields = [("a", "b")];
         let whole = whole(&message, &fields);
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let formatted = Format::Json.write(&entry(format_args!("{message}"), &fields), whole.len(), &mut out);
-        assert_eq!((formatted, out), (Formatted::Whole { fields_left_out: 0 }, whole.clone().into_bytes()));
+        assert_eq!((formatted, out.to_vec()), (Formatted::Whole { fields_left_out: 0 }, whole.clone().into_bytes()));
         let (value, left_out, original) = cut(&message, &fields, whole.len() - 1);
         assert_eq!((&value["a"], left_out, original), (&"b".into(), 0, whole.len() as u64));
     }
@@ -340,11 +354,10 @@ mod tests {
     #[test]
     fn what_cannot_be_cut_is_oversize() {
         let target = "t".repeat(600);
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let entry =
             Entry { target: Some(&target), ..entry(format_args!("a message of some length, but no more"), &NO_FIELDS) };
         assert_eq!(Format::Json.write(&entry, 600, &mut out), Formatted::Oversize);
-        out.clear();
         // Its beginning fits, but not beside the marker and the size.
         assert_eq!(Format::Json.write(&entry, 690, &mut out), Formatted::Oversize);
     }
@@ -364,10 +377,10 @@ mod tests {
         ) {
             let pairs: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             for format in [Format::Json, Format::Text] {
-                let mut out = Vec::new();
+                let mut out = Buffer::default();
                 let formatted = format.write(&entry(format_args!("{message}"), &pairs.as_slice()), limit, &mut out);
                 prop_assert!(formatted != Formatted::Oversize && out.len() <= limit, "{format:?} {formatted:?} {} of {limit}: {}", out.len(), String::from_utf8_lossy(&out));
-                let text = String::from_utf8(out).unwrap();
+                let text = String::from_utf8(out.to_vec()).unwrap();
                 let cut = matches!(formatted, Formatted::Truncated { .. });
                 prop_assert_eq!(text.contains("original_bytes"), cut);
                 if format == Format::Json {

@@ -3,7 +3,7 @@
 //! Runs on the caller's thread, into a buffer of that thread. Whatever the input, the result is one valid JSON
 //! object (or one text line): nothing an argument does can forge a second record or break the first.
 
-mod buffer;
+pub(crate) mod buffer;
 mod cut;
 mod escape;
 mod fields;
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::kv::Source;
 
-pub(crate) use self::buffer::with_buffer;
+pub(crate) use self::buffer::Buffer;
 use self::output::Output;
 use crate::severity::Severity;
 
@@ -62,9 +62,9 @@ pub(crate) enum Formatted {
 }
 
 impl Format {
-    /// Writes the payload of `entry` into `bytes`, which is empty, in `limit` bytes at most.
-    pub(crate) fn write(self, entry: &Entry<'_>, limit: usize, bytes: &mut Vec<u8>) -> Formatted {
-        let mut out = Output::new(bytes, limit);
+    /// Writes the payload of `entry` into `buffer`, in `limit` bytes at most.
+    pub(crate) fn write(self, entry: &Entry<'_>, limit: usize, buffer: &mut Buffer) -> Formatted {
+        let mut out = Output::new(buffer, limit);
         match self {
             Format::Json => json::write(entry, limit, &mut out),
             Format::Text => text::write(entry, limit, &mut out),

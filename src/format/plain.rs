@@ -35,7 +35,7 @@ impl Error for NotPlain {
 macro_rules! write_integers {
     ($($method:ident($type:ty);)*) => {$(
         fn $method(self, value: $type) -> Result<(), NotPlain> {
-            self.out.push(itoa::Buffer::new().format(value).as_bytes());
+            self.out.push_short(itoa::Buffer::new().format(value).as_bytes());
             Ok(())
         }
     )*};

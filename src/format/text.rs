@@ -26,7 +26,7 @@ pub(super) fn write<'b>(entry: &Entry<'_>, limit: usize, out: &mut Output<'b>) -
     out.make_room(limit / 2);
     let mut pairs = Pairs::new(Style::Words, out);
     pairs.write(entry.fields);
-    Draft { style: Style::Words, limit, message, is_cut, pairs }.finish()
+    Draft { style: Style::Words, limit, message, is_cut, pairs: &mut pairs }.finish()
 }
 
 struct Rfc3339(EventTime);
@@ -70,11 +70,11 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::format::Format;
+    use crate::format::{Buffer, Format};
     use crate::severity::Severity;
 
     fn line(time: SystemTime, logger_name: Option<&str>, message: &str) -> String {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let entry = Entry {
             time: EventTime::from(time),
             severity: Severity::Critical,
@@ -84,7 +84,7 @@ mod tests {
             fields: &[("user_id", "u\n19"), ("n", "3")],
         };
         Format::Text.write(&entry, 1 << 20, &mut out);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_field_cannot_forge_another_or_a_second_line() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         let strange = "a=1 b\u{85}\u{9b}31m\u{2028}";
         let nested = vec![strange];
         let entry = Entry {
@@ -116,7 +116,7 @@ mod tests {
             fields: &[(strange, log::kv::Value::from(strange)), ("nested", log::kv::Value::from_serde(&nested))],
         };
         Format::Text.write(&entry, 1 << 20, &mut out);
-        let line = String::from_utf8(out).unwrap();
+        let line = String::from_utf8(out.to_vec()).unwrap();
         assert!(!line.chars().any(breaks_line), "{line:?}");
         let escaped = r#""a=1 b\u0085\u009b31m\u2028""#;
         assert!(line.ends_with(&format!(r#"m {escaped}={escaped} nested=[{escaped}]"#)), "{line}");
@@ -126,7 +126,7 @@ mod tests {
     fn a_line_that_is_too_long_is_cut_between_characters_and_escapes() {
         let message = "\u{1b}\né".repeat(200);
         for limit in 512..540 {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             let entry = Entry {
                 time: EventTime::from(UNIX_EPOCH),
                 severity: Severity::Info,
@@ -139,7 +139,7 @@ mod tests {
             let Formatted::Truncated { fields_left_out: 0, original_bytes } = formatted else {
                 panic!("{formatted:?}")
             };
-            let line = String::from_utf8(out).unwrap();
+            let line = String::from_utf8(out.to_vec()).unwrap();
             assert!(line.len() <= limit && line.len() > limit - 10, "{} of {limit}", line.len());
             let rest = line.strip_suffix(&format!("…[truncated] original_bytes={original_bytes} n=3")).unwrap();
             assert!([r"\u{1b}", r"\n", "é"].iter().any(|unit| rest.ends_with(unit)), "{rest}");

@@ -18,7 +18,7 @@ use crate::delivery::{
 };
 use crate::error::{LoggerError, StartupError, StartupErrorKind};
 use crate::fallback::{Fallback, LAST_WORDS, Shape, Sink};
-use crate::format::{Entry, Format, Formatted, with_buffer};
+use crate::format::{Entry, Format, Formatted, buffer};
 use crate::queue::{Batch, Meta, Queue};
 use crate::recursion;
 use crate::severity::Severity;
@@ -393,19 +393,18 @@ impl Pipeline {
             return self.losses.recursive(&meta);
         }
         let entry = Entry { time, severity, logger_name: self.logger_name.as_deref(), target, message, fields };
-        with_buffer(|payload| {
-            let panicking = CountPanic(counters);
-            let formatted = self.format.write(&entry, self.record_bytes, payload);
-            std::mem::forget(panicking);
-            match formatted {
-                Formatted::Whole { fields_left_out } => {
-                    if self.enter(payload, meta) {
-                        counters.fields_left_out(fields_left_out);
-                    }
+        let mut payload = buffer::borrow();
+        let panicking = CountPanic(counters);
+        let formatted = self.format.write(&entry, self.record_bytes, &mut payload);
+        std::mem::forget(panicking);
+        match formatted {
+            Formatted::Whole { fields_left_out } => {
+                if self.enter(&payload, meta) {
+                    counters.fields_left_out(fields_left_out);
                 }
-                formatted => self.oversize(payload, meta, formatted),
             }
-        });
+            formatted => self.oversize(&payload, meta, formatted),
+        }
     }
 
     /// Takes a record that had to be cut, or drops it.
