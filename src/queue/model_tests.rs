@@ -30,7 +30,7 @@ fn queue(records: usize, overflow: Overflow) -> (Arc<Queue>, Arc<Counters>) {
 }
 
 fn push(queue: &Queue, thread: u8, number: u8) -> Result<(), DropReason> {
-    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), tracked: None };
+    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
     queue.push(&[thread, number], meta).map(drop).map_err(|refused| refused.reason)
 }
 

@@ -78,7 +78,7 @@ fn record(text: impl Into<Vec<u8>>) -> Record {
 }
 
 fn append(store: &Store, records: &[Record]) -> Result<Range<u64>, Refusal> {
-    store.append(records.iter().map(|(payload, severity, timestamp)| (&payload[..], *severity, *timestamp)))
+    store.append(records.iter().map(|(payload, severity, timestamp)| (&payload[..], *severity, *timestamp)), drop)
 }
 
 fn contents(chunk: &Chunk) -> BTreeMap<u64, Record> {
@@ -747,7 +747,7 @@ fn what_an_append_costs() {
                 let work = || {
                     let one = || {
                         let begun = Instant::now();
-                        store.append([(&payload[..], Severity::Info, 0)]).unwrap();
+                        store.append([(&payload[..], Severity::Info, 0)], drop).unwrap();
                         begun.elapsed()
                     };
                     (0..calls / threads).map(|_| one()).collect::<Vec<_>>()
