@@ -425,6 +425,11 @@ impl Queue {
         ((self.most_records - self.most_records / rest).max(1), (self.most_bytes - self.most_bytes / rest).max(1))
     }
 
+    /// In one batch, of records and of bytes.
+    pub(crate) fn most_in_batch(&self) -> (usize, usize) {
+        self.most_in_batch
+    }
+
     /// How much a client may have from the disk: what is free here, and a quarter of the bounds in any case.
     pub(crate) fn window_from_disk(&self) -> (usize, usize) {
         let state = self.state.lock();

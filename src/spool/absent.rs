@@ -56,6 +56,11 @@ impl Store {
         match *self {}
     }
 
+    #[cfg(test)]
+    pub(crate) fn fail_next_sync(&self) {
+        match *self {}
+    }
+
     pub(crate) fn newest(&self) -> Chunk {
         match *self {}
     }

@@ -138,6 +138,11 @@ impl Ahead {
         }
         result
     }
+
+    #[cfg(test)]
+    pub(crate) fn fail_next_sync(&self) {
+        self.store.read().as_ref().unwrap().fail_next_sync();
+    }
 }
 
 /// The worker's side.
@@ -358,6 +363,7 @@ impl Detour {
         }
         let mut batch = Batch::default();
         batch.start(self.next_parcel + 1);
+        let (most_records, most_bytes) = queue.most_in_batch();
         let tracks_all = self.losses.tracks_all();
         let called = Instant::now();
         loop {
@@ -382,7 +388,7 @@ impl Detour {
                 lane.through = lane.next.saturating_sub(1);
                 break;
             }
-            if batch.bytes() >= CHUNK {
+            if batch.bytes() >= CHUNK.min(most_bytes) || batch.len() >= most_records {
                 break;
             }
         }
@@ -600,3 +606,7 @@ fn unframed(bytes: &[u8]) -> (Frame<'_>, &[u8]) {
 fn order(stored: Stored<'_>) -> u64 {
     unframed(stored.payload).0.order
 }
+
+#[cfg(test)]
+#[path = "detour_tests.rs"]
+mod tests;

@@ -376,6 +376,14 @@ impl Store {
         self.damaged_at_open
     }
 
+    /// The next fsync fails.
+    #[cfg(test)]
+    pub(crate) fn fail_next_sync(&self) {
+        // A device that cannot be synced.
+        let device = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        self.state.lock().unsynced.push(Arc::new(device));
+    }
+
     /// Syncs the files and notes what is settled, whether it is due or not. It blocks for the disk, and no append.
     ///
     /// # Errors

@@ -270,6 +270,84 @@ fn syncing_is_due_when_something_was_written_and_not_before_its_time() {
 }
 
 #[test]
+fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    append(&store, &[record("a")]).unwrap();
+    // As if another were at it.
+    store.syncing.lock().running = true;
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| append(&store, &[record("b"), record("c")]));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.state.lock().next < 4 {
+            assert!(Instant::now() < deadline, "it is not written");
+            std::thread::yield_now();
+        }
+        let chunk = store.read(1, ALL).unwrap();
+        assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1], 2, Damage::default()));
+        store.fail_next_sync();
+        store.syncing.lock().running = false;
+        store.synced.notify_all();
+        let refused = waits.join().unwrap().unwrap_err();
+        assert!(matches!(&refused, Refusal::Io(words) if words.contains("synced")), "{refused}");
+    });
+    assert_eq!((store.records(), store.numbers()), (1, vec![1..2]));
+    assert_eq!(append(&store, &[record("d")]), Ok(4..5));
+    let chunk = store.read(1, ALL).unwrap();
+    assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1, 4], 5, Damage::default()));
+}
+
+#[test]
+fn a_disk_that_fails_again_and_again_leaves_one_note_of_it() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    append(&store, &[record("before")]).unwrap();
+    for _ in 0..100 {
+        store.fail_next_sync();
+        append(&store, &[record("refused")]).unwrap_err();
+    }
+    assert_eq!(store.state.lock().void, [2..102]);
+    append(&store, &[record("after")]).unwrap();
+    assert_eq!((numbers(&store.read(1, ALL).unwrap()), store.records()), (vec![1, 102], 2));
+    store.remove_up_to(102);
+    assert_eq!((store.records(), store.state.lock().void.len()), (0, 0));
+}
+
+#[test]
+fn what_nobody_counts_as_here_is_kept_in_order_and_as_one() {
+    let place = Place::new();
+    let store = place.open();
+    let mut state = store.state.lock();
+    for numbers in [10..12, 2..3, 20..30, 12..13, 5..6, 3..5, 25..40, 1..2, 11..21] {
+        state.no_longer(numbers);
+    }
+    assert_eq!(state.void, [1..6, 10..40]);
+    assert!([1, 5, 10, 39].iter().all(|number| state.is_void(*number)));
+    assert!([0, 6, 9, 40].iter().all(|number| !state.is_void(*number)));
+    assert_eq!(without(0..50, &state.void), [0..1, 6..10, 40..50]);
+    assert_eq!(without(3..8, &state.void), [6..8]);
+    assert_eq!(without(12..20, &state.void), []);
+}
+
+#[test]
+fn damage_that_comes_after_a_reading_is_told_too_and_each_number_once() {
+    let place = Place::new();
+    let store = place.open();
+    for n in 0..10 {
+        append(&store, &[record(vec![b'0' + n; 30_000]), record("small")]).unwrap();
+    }
+    assert_eq!(store.read(1, ALL).unwrap().len(), 20);
+    fs::remove_file(&place.files("spool")[1]).unwrap();
+    let held = store.records();
+    // From the middle of what is gone, and then from its beginning.
+    let (later, all) = (store.read(4, ALL).unwrap(), store.read(1, ALL).unwrap());
+    assert_eq!((later.lost.as_slice(), all.lost.as_slice()), (&[4..5][..], &[3..4][..]));
+    assert_eq!(all.len() as u64 + later.skipped.records + all.skipped.records, 20);
+    assert_eq!(store.records(), held - later.skipped.records - all.skipped.records);
+    assert_eq!(store.read(1, ALL).unwrap().skipped, Damage::default());
+}
+
+#[test]
 fn a_directory_that_is_deleted_or_renamed_is_an_error_and_no_loss_without_a_word() {
     let place = Place::new();
     let store = place.open();
