@@ -13,7 +13,7 @@ use super::{Chunk, Stored};
 use crate::severity::Severity;
 
 const ELEMENT_HEAD: usize = 28;
-const ELEMENT_FOOT: usize = 16;
+pub(super) const ELEMENT_FOOT: usize = 16;
 const HEAD_MAGIC: [u8; 4] = *b"ITHD";
 const FOOT_MAGIC: [u8; 4] = *b"ITFT";
 /// Read at once, as a rule.

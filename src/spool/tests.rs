@@ -12,6 +12,7 @@ use proptest::test_runner::{FileFailurePersistence, TestCaseError};
 use super::*;
 use crate::error::SpoolErrorKind;
 use crate::spool::Stored;
+use crate::spool::reader::ELEMENT_FOOT;
 use crate::spool::segment::AROUND_A_RECORD;
 use crate::spool::segment::HEAD;
 
@@ -295,6 +296,37 @@ fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
     assert_eq!(append(&store, &[record("d")]), Ok(4..5));
     let chunk = store.read(1, ALL).unwrap();
     assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1, 4], 5, Damage::default()));
+}
+
+#[test]
+fn damage_before_what_waits_for_its_fsync_takes_none_of_that() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    for text in ["a", "b", "c"] {
+        append(&store, &[record(text)]).unwrap();
+    }
+    let path = &place.files("open")[0];
+    let mut bytes = fs::read(path).unwrap();
+    let of_one = AROUND_AN_ELEMENT as usize + HEAD + AROUND_A_RECORD + 1;
+    // The payload of the last.
+    bytes[DATA_START as usize + 3 * of_one - ELEMENT_FOOT - 1] ^= 1;
+    fs::write(path, bytes).unwrap();
+    store.syncing.lock().running = true;
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| append(&store, &[record("d")]));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.state.lock().next < 5 {
+            assert!(Instant::now() < deadline, "it is not written");
+            std::thread::yield_now();
+        }
+        let chunk = store.read(1, ALL).unwrap();
+        assert_eq!((numbers(&chunk), chunk.next, chunk.lost), (vec![1, 2], 4, [3..4].to_vec()));
+        store.syncing.lock().running = false;
+        store.synced.notify_all();
+        waits.join().unwrap().unwrap();
+    });
+    let chunk = store.read(4, ALL).unwrap();
+    assert_eq!((numbers(&chunk), chunk.skipped), (vec![4], Damage::default()));
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) enum Mode {
     PanicInPoll,
     /// As `Hold`, and gives none back.
     HoldFast,
+    /// As `Hold`, and gives them back in another order, as one that goes by its partitions does.
+    HoldMixed,
     /// As `Hold`, with room for one record.
     HoldOne,
     /// No client can be made.
@@ -204,7 +206,11 @@ impl Client for Fake {
         let failed = |(generation, meta, payload): (Generation, Meta, Vec<u8>)| {
             Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload)))
         };
-        self.held.drain(..).map(failed).collect()
+        let mut given_back: Vec<Outcome> = self.held.drain(..).map(failed).collect();
+        if self.mode() == Mode::HoldMixed {
+            given_back.reverse();
+        }
+        given_back
     }
 
     fn patience(&self) -> Duration {
