@@ -253,7 +253,6 @@ impl Queue {
             return None;
         }
         self.counters.submitted();
-        self.counters.spooled(1);
         state.awaits(meta);
         state.on_disk += 1;
         // That of the next record in here too: of two that are equal, the one on the disk is older.
@@ -276,7 +275,6 @@ impl Queue {
 
     /// The disk has refused it. It has no outcome yet; `still_held` is false where the worker has taken it for settled.
     pub(crate) fn retract(&self, announced: Announced, meta: &Meta, still_held: bool) {
-        self.counters.unspooled(1);
         let mut state = self.state.lock();
         if let Some(tracked) = &meta.tracked {
             state.awaited.remove(&address(tracked));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,7 @@ impl Held {
 pub(crate) struct Ahead {
     store: Shared,
     held: Arc<Mutex<Held>>,
+    counters: Arc<Counters>,
 }
 
 impl Ahead {
@@ -123,6 +125,8 @@ impl Ahead {
             Some(store) => store
                 .append([(entry.as_slice(), meta.severity, meta.timestamp_ms)], |numbers| {
                     self.held.lock().enter(numbers.start, announced.generation, meta);
+                    // Here, so that who closes the store finds all counted that is in it.
+                    self.counters.spooled(1);
                     written = Some(numbers);
                 })
                 .map(drop),
@@ -132,7 +136,10 @@ impl Ahead {
             Ok(()) => queue.landed(),
             Err(_) => {
                 // Where the worker has gone past it by now, it has left the queue too.
-                let still_held = written.is_none_or(|numbers| !self.held.lock().leave(&numbers).0.is_empty());
+                let still_held = written.is_none_or(|numbers| {
+                    self.counters.unspooled(1);
+                    !self.held.lock().leave(&numbers).0.is_empty()
+                });
                 queue.retract(announced, meta, still_held);
             }
         }
@@ -150,6 +157,7 @@ pub(crate) struct Detour {
     main: Lane,
     late: Lane,
     mode: SpoolMode,
+    directory: PathBuf,
     /// What has been read and handed over, oldest first.
     parcels: VecDeque<Parcel>,
     next_parcel: Generation,
@@ -275,6 +283,7 @@ impl Detour {
             main,
             late,
             mode: spool.mode,
+            directory: spool.directory.clone(),
             parcels: VecDeque::new(),
             next_parcel: FROM_DISK,
             retry_at: None,
@@ -287,8 +296,11 @@ impl Detour {
 
     /// For callers that write ahead, where they are to.
     pub(crate) fn ahead(&self) -> Option<Ahead> {
-        (self.mode == SpoolMode::WriteAhead)
-            .then(|| Ahead { store: Arc::clone(&self.main.store), held: Arc::clone(&self.main.held) })
+        (self.mode == SpoolMode::WriteAhead).then(|| Ahead {
+            store: Arc::clone(&self.main.store),
+            held: Arc::clone(&self.main.held),
+            counters: Arc::clone(&self.counters),
+        })
     }
 
     /// Whether what memory has no room for may go to the disk; not where it comes from there.
@@ -333,7 +345,8 @@ impl Detour {
             parts.extend(some);
             awaited.extend(awaiting);
         }
-        self.health.error(format!("{records} records of the spool were damaged and could not be read back"));
+        let directory = self.directory.display();
+        self.health.error(format!("spool \"{directory}\": {records} records were damaged and could not be read back"));
         let losses = Arc::clone(&self.losses);
         let _telling = losses.telling();
         let fresh = self.count(records);
@@ -580,7 +593,7 @@ fn framed(order: u64, payload: &[u8], meta: &Meta) -> Vec<u8> {
     framed
 }
 
-/// The frame, and the payload behind it; nothing of it is there where it was not written by this.
+/// The frame, and the payload behind it; all of it is payload where it was not written by this.
 fn unframed(bytes: &[u8]) -> (Frame<'_>, &[u8]) {
     let frame = || {
         let mut frame = Frame::default();
@@ -600,7 +613,7 @@ fn unframed(bytes: &[u8]) -> (Frame<'_>, &[u8]) {
         }
         Some((frame, rest))
     };
-    frame().unwrap_or_default()
+    frame().unwrap_or((Frame::default(), bytes))
 }
 
 fn order(stored: Stored<'_>) -> u64 {

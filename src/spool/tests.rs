@@ -277,21 +277,21 @@ fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
     append(&store, &[record("a")]).unwrap();
     // As if another were at it.
     store.syncing.lock().running = true;
-    std::thread::scope(|scope| {
+    let (chunk, refused) = std::thread::scope(|scope| {
         let waits = scope.spawn(|| append(&store, &[record("b"), record("c")]));
         let deadline = Instant::now() + Duration::from_secs(20);
         while store.state.lock().next < 4 {
             assert!(Instant::now() < deadline, "it is not written");
             std::thread::yield_now();
         }
-        let chunk = store.read(1, ALL).unwrap();
-        assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1], 2, Damage::default()));
+        let chunk = store.read(1, ALL);
         store.fail_next_sync();
         store.syncing.lock().running = false;
         store.synced.notify_all();
-        let refused = waits.join().unwrap().unwrap_err();
-        assert!(matches!(&refused, Refusal::Io(words) if words.contains("synced")), "{refused}");
+        (chunk.unwrap(), waits.join().unwrap().unwrap_err())
     });
+    assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1], 2, Damage::default()));
+    assert!(matches!(&refused, Refusal::Io(words) if words.contains("synced")), "{refused}");
     assert_eq!((store.records(), store.numbers()), (1, vec![1..2]));
     assert_eq!(append(&store, &[record("d")]), Ok(4..5));
     let chunk = store.read(1, ALL).unwrap();
@@ -312,19 +312,20 @@ fn damage_before_what_waits_for_its_fsync_takes_none_of_that() {
     bytes[DATA_START as usize + 3 * of_one - ELEMENT_FOOT - 1] ^= 1;
     fs::write(path, bytes).unwrap();
     store.syncing.lock().running = true;
-    std::thread::scope(|scope| {
+    let chunk = std::thread::scope(|scope| {
         let waits = scope.spawn(|| append(&store, &[record("d")]));
         let deadline = Instant::now() + Duration::from_secs(20);
         while store.state.lock().next < 5 {
             assert!(Instant::now() < deadline, "it is not written");
             std::thread::yield_now();
         }
-        let chunk = store.read(1, ALL).unwrap();
-        assert_eq!((numbers(&chunk), chunk.next, chunk.lost), (vec![1, 2], 4, [3..4].to_vec()));
+        let chunk = store.read(1, ALL);
         store.syncing.lock().running = false;
         store.synced.notify_all();
         waits.join().unwrap().unwrap();
+        chunk.unwrap()
     });
+    assert_eq!((numbers(&chunk), chunk.next, chunk.lost), (vec![1, 2], 4, [3..4].to_vec()));
     let chunk = store.read(4, ALL).unwrap();
     assert_eq!((numbers(&chunk), chunk.skipped), (vec![4], Damage::default()));
 }
