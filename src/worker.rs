@@ -5,7 +5,7 @@
 //! the worker.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -53,7 +53,7 @@ impl Worker {
             worker: &self,
             client: Some(client),
             batch: None,
-            waiting: None,
+            waiting: VecDeque::new(),
             in_flight: InFlight::default(),
             detour,
             progress: Instant::now(),
@@ -131,8 +131,8 @@ struct Shift<'a> {
     client: Option<Box<dyn Client>>,
     /// The client has taken a part of it.
     batch: Option<Batch>,
-    /// Taken from the queue; what is on the disk goes first.
-    waiting: Option<Batch>,
+    /// Taken from the queue, the oldest first; what is on the disk goes before them.
+    waiting: VecDeque<Batch>,
     in_flight: InFlight,
     detour: Option<Detour>,
     /// The last acknowledgement; or when there was nothing to acknowledge.
@@ -151,7 +151,7 @@ impl Shift<'_> {
                 Order::StopBy(deadline) => Some(deadline),
             };
             if self.client.is_none() {
-                self.wait(stop_by, pause, Room::None);
+                self.wait_without_client(stop_by, pause);
                 pause = (pause * 2).min(REPLACE_AFTER.1);
                 self.replace_client();
                 continue;
@@ -173,7 +173,7 @@ impl Shift<'_> {
                     let patience = client.patience();
                     // Asked now: the outcomes have made room.
                     let has_room = self.has_room();
-                    if (self.batch.is_none() && self.waiting.is_none()) || !has_room {
+                    if (self.batch.is_none() && self.waiting.is_empty()) || !has_room {
                         let room = match (has_room, took && !rest.is_zero()) {
                             (false, _) if self.detour.is_some() => Room::OnDisk,
                             (false, _) => Room::None,
@@ -216,13 +216,15 @@ impl Shift<'_> {
             };
             // Without room too: what comes behind a batch that waits for it may go to the disk meanwhile.
             // Taken before the disk is looked at: what its threads have put there before it goes first.
-            self.waiting = self.waiting.take().or_else(|| queue.take());
+            if self.waiting.is_empty() {
+                self.waiting.extend(queue.take());
+            }
             let has_unread = detour.has_unread(queue);
             if has_unread && has_room {
                 self.batch = detour.take(queue);
                 continue;
             }
-            let Some(waiting) = self.waiting.take() else { return took };
+            let Some(waiting) = self.waiting.pop_front() else { return took };
             let stands_still = !detour.is_empty() && self.progress.elapsed() >= STANDSTILL;
             if detour.takes_overflow() && (has_unread || stands_still || (!has_room && queue.is_half_full())) {
                 if detour.divert(&waiting, queue) {
@@ -233,7 +235,7 @@ impl Shift<'_> {
                 detour.rest();
             }
             if !has_room || has_unread {
-                self.waiting = Some(waiting);
+                self.waiting.push_front(waiting);
                 return took;
             }
             self.batch = Some(waiting);
@@ -262,11 +264,11 @@ impl Shift<'_> {
     /// Whether another batch may go to the client, by its own word and by the queue's.
     fn has_room(&self) -> bool {
         let queue = &self.worker.queue;
-        // With a disk, the client does not have all of memory: there is to be room for what comes meanwhile.
-        let (records, bytes) = if self.detour.is_some() { queue.three_quarters() } else { queue.window() };
+        let (records, bytes) = if self.detour.is_some() { queue.window_beside_disk() } else { queue.window() };
         self.client.as_ref().is_some_and(|client| client.has_room())
             && self.in_flight.records < records
             && self.in_flight.bytes < bytes
+            && (self.detour.is_none() || self.in_flight.has_room_from_disk(queue))
     }
 
     /// What the disk is due by the passing of time; how long the worker may sleep, then.
@@ -316,15 +318,14 @@ impl Shift<'_> {
             end_elsewhere(client);
             given_back
         });
-        let (mut kept, mut parts, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut others) = (Vec::new(), Vec::new());
         for mut outcome in given_back {
             let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };
             match (&mut outcome.meta, &mut outcome.result) {
                 (_, Ok(_)) => others.push(outcome),
                 (meta, Err(failure)) if !is_from_disk(part.generation) => {
                     if let Some(meta) = meta.take() {
-                        kept.push((meta, std::mem::take(&mut failure.payload)));
-                        parts.push(part);
+                        kept.push((part, meta, std::mem::take(&mut failure.payload)));
                     }
                 }
                 // The disk has it.
@@ -332,27 +333,30 @@ impl Shift<'_> {
             }
         }
         self.settle(&mut others);
-        let Some(detour) = &mut self.detour else { return kept };
+        let taken =
+            |kept: Vec<(Part, Meta, Vec<u8>)>| kept.into_iter().map(|(_, meta, payload)| (meta, payload)).collect();
+        let Some(detour) = &mut self.detour else { return taken(kept) };
         let queue = &self.worker.queue;
         // The rest of a batch that the client has had in part is as old as that.
         if let Some(mut batch) = self.batch.take_if(|batch| !is_from_disk(batch.generation())) {
             let generation = batch.generation();
             while let Some((payload, meta)) = batch.pop() {
                 let part = Part { generation, records: 1, bytes: payload.len() };
-                kept.push((meta, payload.to_vec()));
+                kept.push((part, meta, payload.to_vec()));
                 self.in_flight.enter(part);
-                parts.push(part);
             }
         }
         self.batch = None;
-        let stored = detour.keep_late(&kept);
-        for part in parts.into_iter().take(stored) {
+        // A client gives back by the partition, or as it happens.
+        kept.sort_by_key(|(_, meta, _)| meta.number);
+        let refused = kept.split_off(detour.keep_late(&kept));
+        for (part, ..) in kept {
             self.in_flight.leave(part);
-            queue.divert(part.generation, part.records, part.bytes);
+            queue.divert(part);
         }
         detour.rewind();
         self.in_flight.forget_disk();
-        kept.split_off(stored)
+        taken(refused)
     }
 
     /// At the end: all that is in memory goes to the disk, as far as it can be had.
@@ -365,10 +369,9 @@ impl Shift<'_> {
         }
         let queue = &self.worker.queue;
         let Some(mut detour) = self.detour.take() else { return };
-        let mut waiting = self.waiting.take();
-        while let Some(batch) = waiting.take().or_else(|| queue.take()) {
+        while let Some(batch) = self.waiting.pop_front().or_else(|| queue.take()) {
             if !detour.divert(&batch, queue) {
-                self.waiting = Some(batch);
+                self.waiting.push_front(batch);
                 break;
             }
         }
@@ -378,18 +381,37 @@ impl Shift<'_> {
     /// Ends the queue, and tells of what is left of all that came out of it.
     fn abandon(&mut self) {
         let Worker { queue, losses, .. } = self.worker;
-        let (client, batches) = (&mut self.client, [&mut self.batch, &mut self.waiting]);
+        let (client, batches) = (&mut self.client, self.batch.iter_mut().chain(&mut self.waiting));
         abandon(queue, losses, || {
             let mut back = 0;
             if let Some(client) = client {
                 back += take_back(client.as_mut(), losses, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
             }
-            for batch in batches.into_iter().flatten() {
+            for batch in batches {
                 back += batch.len();
                 tell_dropped(batch, losses);
             }
             back
         });
+    }
+
+    /// Waits for the moment at which a client that is no more is replaced. What memory has no room for goes to the disk
+    /// meanwhile.
+    fn wait_without_client(&mut self, stop_by: Option<Instant>, pause: Duration) {
+        if self.detour.is_none() {
+            return self.wait(stop_by, pause, Room::None);
+        }
+        let until = Instant::now() + pause;
+        loop {
+            self.hand_over();
+            let patience = until.saturating_duration_since(Instant::now());
+            let patience = self.look_after_disk(patience, false);
+            self.wait(stop_by, patience, Room::OnDisk);
+            let over = |order| matches!(order, Order::StopBy(by) if by <= Instant::now() || stop_by.is_none());
+            if until <= Instant::now() || over(self.worker.queue.order()) {
+                return;
+            }
+        }
     }
 
     fn wait(&self, stop_by: Option<Instant>, patience: Duration, room: Room) {
@@ -413,7 +435,7 @@ impl Shift<'_> {
                 match &mut self.detour {
                     Some(detour) if is_from_disk(part.generation) => {
                         records = detour.count(records);
-                        from_disk.push(part);
+                        from_disk.push((part, records));
                     }
                     _ => settled.add(part),
                 }
@@ -439,7 +461,7 @@ impl Shift<'_> {
             outcomes.clear();
         }
         if let Some(detour) = &mut self.detour {
-            from_disk.iter().for_each(|part| detour.settled(part.generation, part.records, queue));
+            from_disk.iter().for_each(|(part, fresh)| detour.settled(part.generation, part.records, *fresh, queue));
         }
         for outcome in outcomes.drain(..) {
             match (outcome.meta, outcome.result) {
@@ -462,8 +484,15 @@ impl Shift<'_> {
         if let Some(detour) = &mut self.detour {
             detour.rewind();
             self.in_flight.forget_disk();
-            // What is read again from the disk is older than the rest of a batch from memory.
-            self.waiting = self.batch.take().filter(|batch| !is_from_disk(batch.generation())).or(self.waiting.take());
+            // The rest of a batch from memory: what is on the disk by now may be older, or newer. It waits where the disk
+            // does not take it, and goes behind what is there then.
+            let rest = self.batch.take().filter(|batch| !batch.is_empty() && !is_from_disk(batch.generation()));
+            if let Some(rest) = rest {
+                let behind = detour.is_empty() || !detour.takes_overflow();
+                if behind || !detour.divert_late(&rest, &self.worker.queue) {
+                    self.waiting.push_front(rest);
+                }
+            }
         }
         self.fail_in_flight(DeliveryErrorKind::Rejected, &cause, |losses| {
             client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, DeliveryErrorKind::Rejected, &cause))
@@ -527,6 +556,8 @@ impl Drop for Counted<'_> {
 struct InFlight {
     records: usize,
     bytes: usize,
+    /// Of those, what the disk has too.
+    from_disk: (usize, usize),
     by_generation: BTreeMap<Generation, (usize, usize)>,
 }
 
@@ -538,6 +569,10 @@ impl InFlight {
             held.1 += bytes;
             self.records += records;
             self.bytes += bytes;
+            if is_from_disk(generation) {
+                self.from_disk.0 += records;
+                self.from_disk.1 += bytes;
+            }
         }
     }
 
@@ -550,6 +585,10 @@ impl InFlight {
         *held = (records_left, bytes_left);
         self.records -= records;
         self.bytes -= bytes;
+        if is_from_disk(generation) {
+            self.from_disk.0 -= records;
+            self.from_disk.1 -= bytes;
+        }
         if records_left == 0 {
             self.by_generation.remove(&generation);
         }
@@ -561,8 +600,19 @@ impl InFlight {
         self.by_generation.keys().next().is_some_and(|oldest| !is_from_disk(*oldest))
     }
 
+    /// Whether a client may have more from the disk: it takes room beside the queue's.
+    fn has_room_from_disk(&self, queue: &Queue) -> bool {
+        let (records, bytes) = self.from_disk;
+        if records == 0 {
+            return true;
+        }
+        let (most_records, most_bytes) = queue.window_from_disk();
+        records < most_records && bytes < most_bytes
+    }
+
     /// Takes out all that the disk has too.
     fn forget_disk(&mut self) {
+        self.from_disk = (0, 0);
         self.by_generation.retain(|generation, (records, bytes)| {
             let stays = !is_from_disk(*generation);
             if !stays {
@@ -574,7 +624,7 @@ impl InFlight {
     }
 
     fn drain(&mut self) -> Vec<Part> {
-        (self.records, self.bytes) = (0, 0);
+        (self.records, self.bytes, self.from_disk) = (0, 0, (0, 0));
         std::mem::take(&mut self.by_generation)
             .into_iter()
             .map(|(generation, (records, bytes))| Part { generation, records, bytes })

@@ -60,8 +60,9 @@ impl Spool {
 
     /// Bounds what its files take on the disk. Default: 1 GiB; from 1 MiB on.
     ///
-    /// A record takes 13 bytes more than its payload, and one that is appended alone 77. Room comes back by the file, of
-    /// a sixteenth of this and 8 MiB at most.
+    /// A record takes 22 bytes more than its payload, and one that is appended alone 86; one that is awaited, and with
+    /// [`on_delivery_error`](crate::Config::on_delivery_error) each, its target and 10 bytes more. Room comes back by the
+    /// file, of a sixteenth of this and 8 MiB at most.
     pub fn max_bytes(mut self, bytes: u64) -> Spool {
         self.max_bytes = bytes;
         self
@@ -97,7 +98,7 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpoolMode {
-    /// Those that a full queue or an outage would drop.
+    /// Those that a full queue or an outage would drop, also while there is no client to send them.
     Overflow,
     /// All: a call returns when its record is in the spool's file. It waits for the disk.
     WriteAhead,

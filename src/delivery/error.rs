@@ -114,17 +114,19 @@ impl DeliveryError {
         &self.topic
     }
 
-    /// The record's level; ERROR for a critical one.
+    /// The record's level; ERROR for a critical one, and for one that was damaged in the spool and that nobody awaits.
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// The record's target; none for the direct methods of a logger.
+    /// The record's target; none for the direct methods of a logger, for one that was damaged in the spool and that nobody
+    /// awaits, and for one of an earlier process that had no callback.
     pub fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
-    /// The payload as it was to be sent, or nothing where it was not written, or is lost with a client that was given up.
+    /// The payload as it was to be sent, or nothing where it was not written, is lost with a client that was given up, or was
+    /// damaged in the spool.
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 use std::{io, thread};
 
+use log::Level;
+
 use super::{Counters, Delivery, DeliveryError, DeliveryErrorKind, DropReason};
 use crate::fallback::{Fallback, Telling, Was};
 use crate::queue::Meta;
@@ -102,6 +104,21 @@ impl Losses {
         if let Some(tracked) = &meta.tracked {
             let cause = cause.into();
             tracked.resolve(Err(DeliveryError { kind, possibly_delivered: true, cause, ..self.error(meta) }));
+        }
+    }
+
+    /// Could not be read back from the disk: those that somebody awaits, and so many of which nothing is known.
+    pub(crate) fn damaged(&self, awaited: &[Meta], others: u64) {
+        for meta in awaited {
+            self.dropped(meta, &[], DropReason::Damaged);
+        }
+        self.missed_by_fallback(usize::try_from(others).unwrap_or(usize::MAX));
+        if let Some(callbacks) = &self.callbacks {
+            let error = DeliveryError::nothing(Level::Error, None).because(DropReason::Damaged);
+            let error = DeliveryError { topic: Arc::clone(&self.topic), ..error };
+            if let Some(told) = (0..others).find(|_| callbacks.try_send(error.clone()).is_err()) {
+                self.counters.callbacks_missed(others - told);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Shape;
-use crate::delivery::Stats;
+use crate::delivery::{Dropped, Stats};
 use crate::format::{Buffer, Entry, EventTime};
 use crate::severity::Severity;
 
@@ -62,14 +62,14 @@ pub(super) enum Notice {
 
 /// What was lost, by the names in [`Stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lost([u64; 6]);
+pub(super) struct Lost([u64; 7]);
 
-const REASONS: [&str; 6] = ["failed", "queue_full", "oversize", "closed", "shutdown", "format"];
+const REASONS: [&str; 7] = ["failed", "queue_full", "oversize", "closed", "shutdown", "format", "damaged"];
 
 impl Lost {
     fn of(stats: &Stats) -> Lost {
-        let dropped = &stats.dropped;
-        Lost([stats.failed, dropped.queue_full, dropped.oversize, dropped.closed, dropped.shutdown, dropped.format])
+        let Dropped { queue_full, oversize, closed, shutdown, format, damaged, .. } = stats.dropped;
+        Lost([stats.failed, queue_full, oversize, closed, shutdown, format, damaged])
     }
 
     fn total(&self) -> u64 {

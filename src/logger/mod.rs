@@ -116,9 +116,8 @@ impl KafkaLogger {
         let patience = config.delivery.delivery_timeout;
         let detour = match &config.spool {
             Some(spool) => {
-                let (counters, health) = (Arc::clone(&counters), Arc::clone(&health));
-                let detour = Detour::open(spool, losses.tracks_all(), counters, health).map_err(LoggerError::Spool)?;
-                queue.recover(detour.recovered());
+                let (losses, counters, health) = (Arc::clone(&losses), Arc::clone(&counters), Arc::clone(&health));
+                let detour = Detour::open(spool, &queue, losses, counters, health).map_err(LoggerError::Spool)?;
                 config.delivery.delivery_timeout = NEVER;
                 Some(detour)
             }
@@ -386,7 +385,7 @@ impl Pipeline {
     ) {
         let counters = &*self.counters;
         let (time, called) = clock::now();
-        let meta = Meta { severity, timestamp_ms: time.millis(), called, tracked };
+        let meta = Meta { severity, timestamp_ms: time.millis(), called, number: 0, tracked };
         if recursion::on_our_thread() {
             counters.submitted();
             counters.dropped(DropReason::Recursive, 1);
@@ -436,30 +435,23 @@ impl Pipeline {
     /// Takes a payload as it is.
     fn take_payload(&self, payload: &[u8]) {
         let (time, called) = clock::now();
-        let meta = Meta { severity: Severity::Info, timestamp_ms: time.millis(), called, tracked: None };
+        let meta = Meta { severity: Severity::Info, timestamp_ms: time.millis(), called, number: 0, tracked: None };
         self.enter(payload, meta);
     }
 
     /// Queues a payload; whether it was taken.
     fn enter(&self, payload: &[u8], meta: Meta) -> bool {
-        let entered = match &self.ahead {
-            Some(ahead) if !self.queue.is_closed() => {
-                self.counters.submitted();
-                self.counters.spooled(1);
-                match ahead.append(payload, &meta) {
-                    Ok(()) => {
-                        self.queue.entered_disk(meta);
-                        return true;
-                    }
-                    Err(refusal) => {
-                        self.counters.unspooled(1);
-                        self.counters.spool_refused();
-                        self.health.error(refusal.to_string());
-                        self.queue.push_counted(payload, meta)
-                    }
+        let announced = self.ahead.as_ref().and_then(|ahead| Some((ahead, self.queue.announce(&meta)?)));
+        let entered = match announced {
+            Some((ahead, announced)) => match ahead.append(payload, &meta, announced, &self.queue) {
+                Ok(()) => return true,
+                Err(refusal) => {
+                    self.counters.spool_refused();
+                    self.health.error(refusal.to_string());
+                    self.queue.push_counted(payload, meta)
                 }
-            }
-            _ => self.queue.push(payload, meta),
+            },
+            None => self.queue.push(payload, meta),
         };
         match entered {
             Ok(pushed) => {

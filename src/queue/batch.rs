@@ -29,6 +29,8 @@ pub(crate) struct Meta {
     pub(crate) timestamp_ms: i64,
     /// When the call was made; the delivery timeout runs from here.
     pub(crate) called: Instant,
+    /// Its number in the order of the queue, once it has come out of that.
+    pub(crate) number: u64,
     /// Set where somebody wants to hear of this record.
     pub(crate) tracked: Option<Arc<Tracked>>,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Batch {
     /// The tracked ones among them, by their place in `records`.
     tracked: VecDeque<(usize, Arc<Tracked>)>,
     generation: Generation,
+    /// The number of the first of `records`; each has one more than the one before.
+    number: u64,
 }
 
 /// A record in a batch, small and without a destructor, since most are not tracked.
@@ -56,8 +60,9 @@ struct Queued {
 }
 
 impl Queued {
-    fn meta(&self, tracked: Option<Arc<Tracked>>) -> Meta {
-        Meta { severity: self.severity, timestamp_ms: self.timestamp_ms, called: self.called, tracked }
+    fn meta(&self, number: u64, tracked: Option<Arc<Tracked>>) -> Meta {
+        let Queued { severity, timestamp_ms, called, .. } = *self;
+        Meta { severity, timestamp_ms, called, number, tracked }
     }
 }
 
@@ -99,10 +104,10 @@ impl Batch {
         if let Some(tracked) = &tracked {
             tracked.hand_over();
         }
-        let start = self.start;
+        let (start, number) = (self.start, self.number_of(self.next));
         self.next += 1;
         self.start += first.length as usize;
-        Some((&self.bytes[start..self.start], first.meta(tracked)))
+        Some((&self.bytes[start..self.start], first.meta(number, tracked)))
     }
 
     /// Takes all of it and leaves `spare` in its place: the transport answers for these records now.
@@ -124,6 +129,7 @@ impl Batch {
             next: 0,
             tracked: self.tracked.drain(..tracked).map(|(place, tracked)| (place - self.next, tracked)).collect(),
             generation: self.generation,
+            number: self.number_of(self.next),
         };
         self.next = end;
         self.start += length;
@@ -138,7 +144,7 @@ impl Batch {
             let (payload, after) = rest.split_at(record.length as usize);
             rest = after;
             let tracked = tracked.next_if(|(at, _)| *at == place).map(|(_, tracked)| Arc::clone(tracked));
-            (payload, record.meta(tracked))
+            (payload, record.meta(self.number_of(place), tracked))
         })
     }
 
@@ -164,9 +170,24 @@ impl Batch {
         self.generation = generation;
     }
 
+    /// The next record in it has this number.
+    pub(super) fn number_from(&mut self, number: u64) {
+        debug_assert!(self.records.is_empty());
+        self.number = number;
+    }
+
+    /// The number that comes behind its last record's.
+    pub(super) fn next_number(&self) -> u64 {
+        self.number_of(self.records.len())
+    }
+
+    fn number_of(&self, place: usize) -> u64 {
+        self.number + place as u64
+    }
+
     /// Adds a record, of [`LONGEST`] bytes at most.
     pub(crate) fn push(&mut self, payload: &[u8], meta: Meta) {
-        let Meta { severity, timestamp_ms, called, tracked } = meta;
+        let Meta { severity, timestamp_ms, called, tracked, number: _ } = meta;
         if let Some(tracked) = tracked {
             self.tracked.push_back((self.records.len(), tracked));
         }

@@ -54,10 +54,8 @@ struct State {
     held_records: usize,
     held_bytes: usize,
     generations: Generations,
-    /// Which generations the records on the disk are of, in their order there.
-    on_disk: VecDeque<(Generation, u64)>,
-    /// Records on the disk that were settled before their callers have said that they are there.
-    ahead_of_callers: u64,
+    /// Records on the disk, and those that their callers are about to write there.
+    on_disk: u64,
     /// A caller has put one there, and the worker has not looked since.
     disk_news: bool,
     /// The records in here that somebody awaits, by their address: whatever becomes of a client, they are told.
@@ -129,8 +127,7 @@ impl Queue {
             held_records: 0,
             held_bytes: 0,
             generations: Generations::default(),
-            on_disk: VecDeque::new(),
-            ahead_of_callers: 0,
+            on_disk: 0,
             disk_news: false,
             awaited: HashMap::new(),
             worker: Worker::Busy,
@@ -193,16 +190,12 @@ impl Queue {
             state.seal();
             state.open.start(generation);
         }
-        if let Some(tracked) = &meta.tracked
-            && tracked.awaited
-        {
-            state.awaited.insert(address(tracked), meta.clone());
-        }
+        state.awaits(&meta);
         state.open.push(payload, meta);
         let wakes = match state.worker {
             Worker::AwaitsRecords => true,
             Worker::AwaitsMany => state.sealed.len() >= ENOUGH,
-            Worker::AwaitsRoomOrMany => !state.sealed.is_empty() && self.is_three_quarters_full(&state),
+            Worker::AwaitsRoomOrMany => !state.sealed.is_empty() && self.is_for_disk(&state),
             Worker::Busy | Worker::AwaitsRoom | Worker::Called => false,
         };
         if wakes {
@@ -251,24 +244,25 @@ impl Queue {
         state.abandoned
     }
 
-    /// Whether records are no longer taken.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+    /// A caller is about to write this record to the disk: it has its place here first, so that every flush from now on
+    /// waits for it. None, and nothing is counted, once records are no longer taken. [`landed`](Queue::landed) or
+    /// [`retract`](Queue::retract) comes next.
+    pub(crate) fn announce(&self, meta: &Meta) -> Option<Announced> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        self.counters.submitted();
+        state.awaits(meta);
+        state.on_disk += 1;
+        // That of the next record in here too: of two that are equal, the one on the disk is older.
+        Some(Announced { generation: state.generations.enter(), number: state.open.next_number() })
     }
 
-    /// A caller has put a record on the disk, which has been counted.
-    pub(crate) fn entered_disk(&self, meta: Meta) {
+    /// The caller has written it.
+    pub(crate) fn landed(&self) {
         let mut state = self.state.lock();
         state.disk_news = true;
-        if let Some(tracked) = meta.tracked.as_ref().filter(|tracked| tracked.awaited) {
-            state.awaited.insert(address(tracked), meta.clone());
-        }
-        if state.ahead_of_callers > 0 {
-            state.ahead_of_callers -= 1;
-        } else {
-            let generation = state.generations.enter();
-            state.push_on_disk(generation, 1);
-        }
         let wakes = state.worker == Worker::AwaitsRecords;
         if wakes {
             state.call_worker();
@@ -277,6 +271,27 @@ impl Queue {
         if wakes {
             self.work.notify_one();
         }
+    }
+
+    /// The disk has refused it. It has no outcome yet; `still_held` is false where the worker has taken it for settled.
+    pub(crate) fn retract(&self, announced: Announced, meta: &Meta, still_held: bool) {
+        let mut state = self.state.lock();
+        if let Some(tracked) = &meta.tracked {
+            state.awaited.remove(&address(tracked));
+        }
+        if state.abandoned.is_some() || !still_held {
+            return;
+        }
+        state.leave_disk(&[(announced.generation, 1)]);
+        let done = state.stop_by.is_some() && state.is_settled();
+        if done {
+            state.call_worker();
+        }
+        drop(state);
+        if done {
+            self.work.notify_one();
+        }
+        self.progress.notify_all();
     }
 
     /// Ends the worker's rest where the queue is full: what waits could be on its way.
@@ -357,59 +372,67 @@ impl Queue {
         true
     }
 
-    /// An earlier process has left so many records on the disk.
-    pub(crate) fn recover(&self, records: u64) {
+    /// An earlier process has left so many records on the disk, of this generation now. Their numbers are below `number`:
+    /// records from now on have those from there on. Comes before any record.
+    pub(crate) fn recover(&self, records: u64, number: u64) -> Generation {
         let mut state = self.state.lock();
         self.counters.recovered(records);
-        let generation = state.generations.enter_many(records);
-        state.push_on_disk(generation, records);
+        state.on_disk += records;
+        state.open.number_from(number);
+        state.generations.enter_many(records)
     }
 
     /// Records have gone to the disk, and their room is free.
-    pub(crate) fn divert(&self, generation: Generation, records: usize, bytes: usize) {
+    pub(crate) fn divert(&self, Part { records, bytes, .. }: Part) {
         let mut state = self.state.lock();
         if state.abandoned.is_some() {
             // The shutdown did not wait so long, and has counted them; they are on the disk all the same.
             return;
         }
+        self.counters.spooled(records as u64);
         state.held_records -= records;
         state.held_bytes -= bytes;
-        state.push_on_disk(generation, records as u64);
+        state.on_disk += records as u64;
         drop(state);
         self.progress.notify_all();
     }
 
-    /// The oldest so many on the disk are settled.
-    pub(crate) fn leave_disk(&self, records: u64) {
+    /// So many records on the disk, of these generations, are settled.
+    pub(crate) fn leave_disk(&self, parts: &[(Generation, u64)]) {
+        if parts.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
         if state.abandoned.is_some() {
             return;
         }
-        let mut left = records;
-        while left > 0 {
-            let Some((generation, there)) = state.on_disk.front_mut() else { break };
-            let (generation, leaving) = (*generation, left.min(*there));
-            *there -= leaving;
-            if *there == 0 {
-                state.on_disk.pop_front();
-            }
-            state.generations.leave(generation, leaving);
-            left -= leaving;
-        }
-        state.ahead_of_callers += left;
+        state.leave_disk(parts);
         drop(state);
         self.progress.notify_all();
     }
 
     /// Whether memory is half full, with what is in flight.
     pub(crate) fn is_half_full(&self) -> bool {
-        let state = self.state.lock();
-        state.held_records >= self.most_records.div_ceil(2) || state.held_bytes >= self.most_bytes / 2
+        self.is_half(&self.state.lock())
     }
 
-    /// Three quarters of the bounds.
-    pub(crate) fn three_quarters(&self) -> (usize, usize) {
-        ((self.most_records - self.most_records / 4).max(1), (self.most_bytes - self.most_bytes / 4).max(1))
+    /// With a disk, a client does not have all of memory: there is to be room for what comes meanwhile, below where the
+    /// overflow policy begins to refuse.
+    pub(crate) fn window_beside_disk(&self) -> (usize, usize) {
+        let rest = if matches!(self.overflow, Overflow::DropBelow(_)) { 2 } else { 4 };
+        ((self.most_records - self.most_records / rest).max(1), (self.most_bytes - self.most_bytes / rest).max(1))
+    }
+
+    /// In one batch, of records and of bytes.
+    pub(crate) fn most_in_batch(&self) -> (usize, usize) {
+        self.most_in_batch
+    }
+
+    /// How much a client may have from the disk: what is free here, and a quarter of the bounds in any case.
+    pub(crate) fn window_from_disk(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let share = |most: usize, held: usize| most.saturating_sub(held).max(most / 4).max(1);
+        (share(self.most_records, state.held_records), share(self.most_bytes, state.held_bytes))
     }
 
     /// Takes out the awaited records that a client had which is no more.
@@ -434,7 +457,7 @@ impl Queue {
         state.held_records = 0;
         state.held_bytes = 0;
         state.generations.clear();
-        state.on_disk.clear();
+        state.on_disk = 0;
         let mut waiting: Vec<Batch> = std::mem::take(&mut state.sealed).into();
         waiting.push(std::mem::take(&mut state.open));
         let awaited = std::mem::take(&mut state.awaited).into_values().collect();
@@ -453,6 +476,14 @@ pub(crate) struct Abandoned {
     pub(crate) awaited: Vec<Meta>,
     /// How many a client has, or the worker's own hands.
     pub(crate) with_client: usize,
+}
+
+/// The place of a record that its caller writes to the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announced {
+    pub(crate) generation: Generation,
+    /// In the order of the queue.
+    pub(crate) number: u64,
 }
 
 /// Records that have their outcome.
@@ -490,6 +521,7 @@ impl State {
         if !self.open.is_empty() {
             let next = self.spares.pop().unwrap_or_else(Batch::roomy);
             let full = std::mem::replace(&mut self.open, next);
+            self.open.number_from(full.next_number());
             self.sealed.push_back(full);
         }
     }
@@ -502,14 +534,22 @@ impl State {
     }
 
     fn is_settled(&self) -> bool {
-        self.held_records == 0 && self.on_disk.is_empty()
+        self.held_records == 0 && self.on_disk == 0
     }
 
-    fn push_on_disk(&mut self, generation: Generation, records: u64) {
-        match self.on_disk.back_mut() {
-            Some((last, there)) if *last == generation => *there += records,
-            _ if records > 0 => self.on_disk.push_back((generation, records)),
-            _ => {}
+    /// Notes a record that somebody awaits.
+    fn awaits(&mut self, meta: &Meta) {
+        if let Some(tracked) = &meta.tracked
+            && tracked.awaited
+        {
+            self.awaited.insert(address(tracked), meta.clone());
+        }
+    }
+
+    fn leave_disk(&mut self, parts: &[(Generation, u64)]) {
+        for (generation, records) in parts {
+            self.on_disk -= records;
+            self.generations.leave(*generation, *records);
         }
     }
 

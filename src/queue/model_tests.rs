@@ -3,6 +3,7 @@
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --lib --no-default-features queue::model`
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ fn queue(records: usize, overflow: Overflow) -> (Arc<Queue>, Arc<Counters>) {
 }
 
 fn push(queue: &Queue, thread: u8, number: u8) -> Result<(), DropReason> {
-    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), tracked: None };
+    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
     queue.push(&[thread, number], meta).map(drop).map_err(|refused| refused.reason)
 }
 
@@ -63,7 +64,7 @@ fn work(queue: &Queue) -> Vec<[u8; 2]> {
 impl Queue {
     /// Whether nothing is left to do before the end.
     fn wait_done(&self) -> bool {
-        self.state.lock().held_records == 0
+        self.state.lock().is_settled()
     }
 }
 
@@ -172,4 +173,140 @@ fn each_record_has_one_outcome_whenever_the_queue_is_closed_and_given_up() {
         shuttle::check_random(model, RUNS);
         shuttle::check_pct(model, RUNS, 3);
     }
+}
+
+#[test]
+fn a_flush_waits_for_what_callers_write_to_the_disk_in_whatever_order_it_comes_there() {
+    let model = || {
+        let (queue, counters) = queue(100, Overflow::DropNewest);
+        let disk: Arc<Mutex<Vec<(Generation, [u8; 2])>>> = Arc::new(Mutex::new(Vec::new()));
+        let arrived: Arc<Mutex<HashSet<[u8; 2]>>> = Arc::new(Mutex::new(HashSet::new()));
+        let worker = thread::spawn({
+            let (queue, counters) = (Arc::clone(&queue), Arc::clone(&counters));
+            let (disk, arrived) = (Arc::clone(&disk), Arc::clone(&arrived));
+            move || {
+                while queue.order() == Order::GoOn || !queue.wait_done() {
+                    let there = std::mem::take(&mut *disk.lock());
+                    for (generation, record) in there {
+                        arrived.lock().insert(record);
+                        counters.delivered(1);
+                        queue.leave_disk(&[(generation, 1)]);
+                    }
+                    while let Some(mut batch) = queue.take() {
+                        let mut settled = Settled { delivered: batch.len() as u64, ..Settled::default() };
+                        settled.add(Part {
+                            generation: batch.generation(),
+                            records: batch.len(),
+                            bytes: batch.bytes(),
+                        });
+                        while let Some((payload, _)) = batch.pop() {
+                            arrived.lock().insert(payload.try_into().unwrap());
+                        }
+                        assert!(queue.settle(&settled));
+                    }
+                    queue.wait(never(), Room::Now);
+                }
+            }
+        });
+        let callers: Vec<_> = (0..2)
+            .map(|caller| {
+                let (queue, disk, arrived) = (Arc::clone(&queue), Arc::clone(&disk), Arc::clone(&arrived));
+                thread::spawn(move || {
+                    for number in 0..3 {
+                        let record = [caller, number];
+                        let meta = Meta {
+                            severity: Severity::Info,
+                            timestamp_ms: 0,
+                            called: Instant::now(),
+                            number: 0,
+                            tracked: None,
+                        };
+                        let announced = queue.announce(&meta).unwrap();
+                        if (caller + number) % 3 == 2 {
+                            queue.retract(announced, &meta, true);
+                            queue.push_counted(&record, meta).unwrap();
+                        } else {
+                            disk.lock().push((announced.generation, record));
+                            queue.landed();
+                        }
+                        assert!(queue.wait_settled(never()));
+                        assert!(arrived.lock().contains(&record), "the flush was over before {record:?} was settled");
+                    }
+                })
+            })
+            .collect();
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        queue.close(never());
+        worker.join().unwrap();
+        let stats = counters.read();
+        assert_eq!((stats.submitted, stats.delivered, stats.pending), (6, 6, 0));
+    };
+    shuttle::check_random(model, RUNS);
+    shuttle::check_pct(model, RUNS, 3);
+}
+
+#[test]
+fn what_a_caller_has_written_to_the_disk_wakes_the_worker() {
+    let model = || {
+        let (queue, counters) = queue(100, Overflow::DropNewest);
+        let disk: Arc<(Mutex<(Vec<Generation>, u64)>, Condvar)> =
+            Arc::new((Mutex::new((Vec::new(), 0)), Condvar::new()));
+        let worker = thread::spawn({
+            let (queue, counters, disk) = (Arc::clone(&queue), Arc::clone(&counters), Arc::clone(&disk));
+            move || {
+                while queue.order() == Order::GoOn {
+                    let there = std::mem::take(&mut disk.0.lock().0);
+                    for generation in there {
+                        counters.delivered(1);
+                        queue.leave_disk(&[(generation, 1)]);
+                        disk.0.lock().1 += 1;
+                        disk.1.notify_all();
+                    }
+                    queue.wait(never(), Room::Now);
+                }
+            }
+        });
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+        for number in 1..3 {
+            let announced = queue.announce(&meta).unwrap();
+            disk.0.lock().0.push(announced.generation);
+            queue.landed();
+            let mut state = disk.0.lock();
+            while state.1 < number {
+                disk.1.wait(&mut state);
+            }
+        }
+        queue.close(never());
+        worker.join().unwrap();
+        assert_eq!(counters.read().delivered, 2);
+    };
+    shuttle::check_random(model, RUNS);
+    shuttle::check_pct(model, RUNS, 3);
+}
+
+#[test]
+fn a_shutdown_ends_with_the_record_that_the_disk_refuses_last() {
+    let model = || {
+        let (queue, counters) = queue(100, Overflow::DropNewest);
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+        let announced = queue.announce(&meta).unwrap();
+        let worker = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || work(&queue)
+        });
+        let caller = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                queue.retract(announced, &meta, true);
+                queue.push_counted(&[0, 0], meta).is_ok()
+            }
+        });
+        queue.close(never());
+        let taken = caller.join().unwrap();
+        assert_eq!(worker.join().unwrap().len(), usize::from(taken));
+        let stats = counters.read();
+        assert_eq!((stats.submitted, stats.delivered + stats.dropped.closed), (1, 1));
+    };
+    shuttle::check_random(model, RUNS);
+    shuttle::check_pct(model, RUNS, 3);
 }

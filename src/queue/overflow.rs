@@ -69,7 +69,19 @@ impl Queue {
         state.held_records - records < self.most_records && state.held_bytes - bytes <= self.most_bytes - length
     }
 
-    pub(super) fn is_three_quarters_full(&self, state: &State) -> bool {
+    /// Whether so much is in memory that the disk is to have some: before the policy refuses any.
+    pub(super) fn is_for_disk(&self, state: &State) -> bool {
+        match self.overflow {
+            Overflow::DropBelow(_) => self.is_half(state),
+            _ => self.is_three_quarters_full(state),
+        }
+    }
+
+    pub(super) fn is_half(&self, state: &State) -> bool {
+        state.held_records >= self.most_records.div_ceil(2) || state.held_bytes >= self.most_bytes / 2
+    }
+
+    fn is_three_quarters_full(&self, state: &State) -> bool {
         let full = |held: usize, most: usize| held >= most - most / 4;
         full(state.held_records, self.most_records) || full(state.held_bytes, self.most_bytes)
     }

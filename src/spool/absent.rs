@@ -19,6 +19,7 @@ impl Store {
     pub(crate) fn append<'a>(
         &self,
         _: impl IntoIterator<Item = (&'a [u8], Severity, i64)>,
+        _: impl FnOnce(Range<u64>),
     ) -> Result<Range<u64>, Refusal> {
         match *self {}
     }
@@ -48,6 +49,19 @@ impl Store {
     }
 
     pub(crate) fn records(&self) -> u64 {
+        match *self {}
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<Range<u64>> {
+        match *self {}
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fail_next_sync(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn newest(&self) -> Chunk {
         match *self {}
     }
 

@@ -77,8 +77,9 @@ pub(crate) struct Chunk {
     records: Vec<Place>,
     /// Everything below is in this chunk, lost, or removed: where the next read begins.
     pub(crate) next: u64,
-    /// What is missing among the records read, told once. Those records have numbers too, below `next`.
+    /// What is missing among the records read, told once, and its numbers, which are below `next`.
     pub(crate) skipped: Damage,
+    pub(crate) lost: Vec<Range<u64>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,13 @@ impl Chunk {
     #[cfg(test)]
     pub(crate) fn records(&self) -> impl Iterator<Item = Stored<'_>> {
         (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    fn lose(&mut self, numbers: Range<u64>, bytes: u64) {
+        if !numbers.is_empty() {
+            self.skipped.add(Damage { records: numbers.end - numbers.start, bytes });
+            self.lost.push(numbers);
+        }
     }
 
     fn push(&mut self, record: Stored<'_>) {

@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use super::directory::Named;
 use super::segment::{AROUND_A_RECORD, AROUND_AN_ELEMENT, DATA_START, HEAD};
-use super::{Chunk, Damage, Stored};
+use super::{Chunk, Stored};
 use crate::severity::Severity;
 
 const ELEMENT_HEAD: usize = 28;
-const ELEMENT_FOOT: usize = 16;
+pub(super) const ELEMENT_FOOT: usize = 16;
 const HEAD_MAGIC: [u8; 4] = *b"ITHD";
 const FOOT_MAGIC: [u8; 4] = *b"ITFT";
 /// Read at once, as a rule.
@@ -52,18 +52,10 @@ impl Cursor {
         self.first == segment.first && self.seal == segment.seal
     }
 
-    /// Appends records with these numbers to `chunk`, until it has `most_bytes`; whether all were gone through. Counts
-    /// what is missing of them beyond `told`. What is written ends at `end`.
-    pub(super) fn read(
-        &mut self,
-        numbers: Range<u64>,
-        told: u64,
-        end: u64,
-        most_bytes: usize,
-        chunk: &mut Chunk,
-    ) -> bool {
+    /// Appends records with these numbers to `chunk`, until it has `most_bytes`; whether all were gone through. Notes
+    /// what is missing of them. What is written ends at `end`.
+    pub(super) fn read(&mut self, numbers: Range<u64>, end: u64, most_bytes: usize, chunk: &mut Chunk) -> bool {
         let Range { start: from, end: behind_all } = numbers;
-        let counted = from.max(told + 1);
         self.window.end = end;
         while self.next < behind_all {
             if chunk.bytes.len() >= most_bytes {
@@ -71,10 +63,10 @@ impl Cursor {
             }
             let Some(element) = self.element(behind_all - 1, end) else {
                 // Nothing more is whole: the rest is lost.
-                self.pass_over(behind_all, counted, chunk);
+                self.pass_over(behind_all, from, chunk);
                 break;
             };
-            self.pass_over(element.first, counted, chunk);
+            self.pass_over(element.first, from, chunk);
             let behind = element.first + element.count;
             let Some(bytes) = self.window.get(element.at, element.length) else { continue };
             let records = Records { bytes: bytes.get(HEAD..).unwrap_or_default() };
@@ -98,13 +90,10 @@ impl Cursor {
         true
     }
 
-    /// Goes on to `number`, and counts what is missing before it, of what is `counted`.
-    fn pass_over(&mut self, number: u64, counted: u64, chunk: &mut Chunk) {
-        let missing = number.saturating_sub(self.next.max(counted));
+    /// Goes on to `number`, and notes what is missing before it, from `from` on.
+    fn pass_over(&mut self, number: u64, from: u64, chunk: &mut Chunk) {
         let bytes = std::mem::take(&mut self.bad_bytes);
-        if missing > 0 {
-            chunk.skipped.add(Damage { records: missing, bytes });
-        }
+        chunk.lose(self.next.max(from)..number, bytes);
         self.next = self.next.max(number);
     }
 
@@ -131,6 +120,8 @@ impl Cursor {
                 {
                     return Some(Element { at, length, first, count });
                 }
+                // Not to be read yet: the next call begins with it.
+                Some((first, _)) if first > last => return None,
                 _ => {}
             }
             // Its head is whole, so its length is right, unless it stands in somebody's payload.

@@ -58,10 +58,11 @@ struct State {
     note: Option<Note>,
     /// What the files take.
     bytes: u64,
-    /// Numbers whose append was refused after all, since the fsync failed: nobody counts them as here.
+    /// Numbers that nobody counts as here: their append was refused after all, since the fsync failed, or they are lost and
+    /// that was told. In order, and no two of them touch.
     void: Vec<Range<u64>>,
-    /// Up to where damage has been told.
-    told: u64,
+    /// Up to where records may be read: an append that waits for its fsync may still be refused.
+    readable: u64,
     /// Written and not synced.
     unsynced: Vec<Arc<fs::File>>,
     /// A file was made since the directory was synced.
@@ -133,7 +134,7 @@ impl Store {
             noted: settled,
             note: Some(note),
             void: Vec::new(),
-            told: settled,
+            readable: if spool.fsync == Fsync::EveryBatch { next.saturating_sub(1) } else { u64::MAX },
             unsynced: Vec::new(),
             unsynced_names: false,
         };
@@ -165,15 +166,17 @@ impl Store {
     /// Appends records, all or none, and says their numbers, which go up from 1 in the order of the appends.
     ///
     /// They are in the operating system's hands when this returns; with [`Fsync::EveryBatch`] on the disk. It blocks for
-    /// the write, for those of others before it, and for that fsync.
+    /// the write, for those of others before it, and for that fsync. `written` hears of the numbers before anybody can read
+    /// the records, under a lock: it must not come back here.
     ///
     /// # Errors
     ///
-    /// None of them counts as here then, and a later append may succeed. (After a failed fsync they may still be found
-    /// at the next start.)
+    /// None of them counts as here then, even if `written` has heard of them, and a later append may succeed. (After a
+    /// failed fsync they may still be found at the next start.)
     pub(crate) fn append<'a>(
         &self,
         records: impl IntoIterator<Item = (&'a [u8], Severity, i64)>,
+        written: impl FnOnce(Range<u64>),
     ) -> Result<Range<u64>, Refusal> {
         let too_large = || Refusal::Io(self.trouble("cannot hold this", "a record or a batch of them is over 2 GiB"));
         let mut entry = Entry::new(records.into_iter()).ok_or_else(too_large)?;
@@ -223,6 +226,7 @@ impl Store {
         }
         state.bytes += entry.span();
         state.next = behind;
+        written(first..behind);
         drop(guard);
         if self.fsync == Fsync::EveryBatch {
             self.sync_through(behind - 1).map_err(Refusal::Io)?;
@@ -242,12 +246,16 @@ impl Store {
         let mut chunk = Chunk::default();
         let mut from = from;
         loop {
-            let (named, first, last, end, told) = {
+            let (named, first, last, end) = {
                 let state = self.state.lock();
                 from = from.max(state.settled + 1);
                 chunk.next = chunk.next.max(from);
                 let Some((named, last, end)) = state.segment_of(from) else { break };
-                (named.clone(), from.max(named.first), last, end, state.told)
+                let (first, last) = (from.max(named.first), last.min(state.readable));
+                if first > last {
+                    break;
+                }
+                (named.clone(), first, last, end)
             };
             from = first;
             let resumed = cursor.take().filter(|cursor| cursor.is_in(&named) && cursor.next <= from);
@@ -259,9 +267,7 @@ impl Store {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => match self.still_named(&named) {
                         false => continue,
                         true => {
-                            let lost = (last + 1).saturating_sub(from.max(told + 1));
-                            chunk.skipped.add(Damage { records: lost, bytes: 0 });
-                            self.told(last);
+                            chunk.lose(from..last + 1, 0);
                             from = last + 1;
                             chunk.next = from;
                             continue;
@@ -270,10 +276,9 @@ impl Store {
                     Err(error) => return Err(self.trouble("a file in it cannot be opened", error)),
                 },
             };
-            let ended = at.read(from..last + 1, told, end, most_bytes, &mut chunk);
+            let ended = at.read(from..last + 1, end, most_bytes, &mut chunk);
             from = at.next.max(from);
             chunk.next = from;
-            self.told(from - 1);
             *cursor = Some(at);
             if !ended || chunk.bytes.len() >= most_bytes {
                 break;
@@ -281,6 +286,25 @@ impl Store {
         }
         self.without_void(&mut chunk);
         Ok(chunk)
+    }
+
+    /// The records of the newest file in which one is whole, as they are found at the start; nothing counts as read by that.
+    pub(crate) fn newest(&self) -> Chunk {
+        let files: Vec<_> = {
+            let state = self.state.lock();
+            let sealed = state.sealed.iter().rev();
+            sealed.map(|segment| (segment.named.clone(), segment.last, segment.end)).collect()
+        };
+        for (named, last, end) in files {
+            let mut chunk = Chunk::default();
+            if let Ok(mut at) = Cursor::open(&named) {
+                at.read(named.first..last + 1, end, usize::MAX, &mut chunk);
+            }
+            if !chunk.is_empty() {
+                return chunk;
+            }
+        }
+        Chunk::default()
     }
 
     /// Takes everything up to this number, itself included, as settled: it is not read again, and the files that have
@@ -324,9 +348,15 @@ impl Store {
         self.state.lock().settled
     }
 
-    /// Records that are not settled, those that turn out to be damaged included.
+    /// Records that are not settled, but for those that are known to be lost.
     pub(crate) fn records(&self) -> u64 {
         self.state.lock().records()
+    }
+
+    /// Their numbers.
+    pub(crate) fn numbers(&self) -> Vec<Range<u64>> {
+        let state = self.state.lock();
+        without(state.settled + 1..state.next, &state.void)
     }
 
     /// What the files take on the disk.
@@ -344,6 +374,14 @@ impl Store {
     /// no count. It is not told again.
     pub(crate) fn damaged_at_open(&self) -> Damage {
         self.damaged_at_open
+    }
+
+    /// The next fsync fails.
+    #[cfg(test)]
+    pub(crate) fn fail_next_sync(&self) {
+        // A device that cannot be synced.
+        let device = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        self.state.lock().unsynced.push(Arc::new(device));
     }
 
     /// Syncs the files and notes what is settled, whether it is due or not. It blocks for the disk, and no append.
@@ -393,14 +431,16 @@ impl Store {
             result = result.and_then(|()| self.directory.sync());
         }
         let result = result.map_err(|error| self.trouble("could not be synced to the disk", error));
+        let mut state = self.state.lock();
         if result.is_err() {
             // After a failed fsync nobody knows what of the file is on the disk.
-            let mut state = self.state.lock();
             self.end_segment(&mut state);
             if self.fsync == Fsync::EveryBatch {
-                state.void.push(begin..through + 1);
+                state.no_longer(begin..through + 1);
             }
         }
+        state.readable = state.readable.max(through);
+        drop(state);
         let mut syncing = self.syncing.lock();
         syncing.running = false;
         syncing.last = Instant::now();
@@ -476,17 +516,20 @@ impl Store {
         state.segment_of(named.first.max(state.settled + 1)).is_some_and(|(now, ..)| now.path == named.path)
     }
 
-    /// Damage up to there is not told again.
-    fn told(&self, through: u64) {
-        let mut state = self.state.lock();
-        state.told = state.told.max(through);
-    }
-
-    /// Leaves out what was refused after it had been written.
+    /// Leaves out what was refused after it had been written, and what is known to be lost; what else is lost, is known now.
     fn without_void(&self, chunk: &mut Chunk) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if !state.void.is_empty() {
-            chunk.records.retain(|record| !state.void.iter().any(|numbers| numbers.contains(&record.number)));
+            chunk.records.retain(|record| !state.is_void(record.number));
+        }
+        let lost = std::mem::take(&mut chunk.lost);
+        chunk.lost = lost.into_iter().flat_map(|numbers| without(numbers, &state.void)).collect();
+        chunk.skipped.records = chunk.lost.iter().map(|numbers| numbers.end - numbers.start).sum();
+        if chunk.lost.is_empty() {
+            chunk.skipped.bytes = 0;
+        }
+        for numbers in &chunk.lost {
+            state.no_longer(numbers.clone());
         }
     }
 
@@ -513,6 +556,25 @@ impl State {
     fn records(&self) -> u64 {
         let void = self.void.iter().map(|numbers| numbers.end - numbers.start.max(self.settled + 1).min(numbers.end));
         (self.next - 1 - self.settled).saturating_sub(void.sum())
+    }
+
+    fn is_void(&self, number: u64) -> bool {
+        let place = self.void.partition_point(|numbers| numbers.end <= number);
+        self.void.get(place).is_some_and(|numbers| numbers.contains(&number))
+    }
+
+    /// Nobody counts these as here from now on.
+    fn no_longer(&mut self, numbers: Range<u64>) {
+        // What it overlaps or touches becomes one with it.
+        let from = self.void.partition_point(|void| void.end < numbers.start);
+        let to = self.void.partition_point(|void| void.start <= numbers.end);
+        let all = self
+            .void
+            .get(from..to)
+            .unwrap_or_default()
+            .iter()
+            .fold(numbers, |all, void| all.start.min(void.start)..all.end.max(void.end));
+        self.void.splice(from..to, [all]);
     }
 
     /// The segment in which a number is, or the first behind it, with its last number and where it ends.
@@ -547,6 +609,21 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What is left of `numbers` without those.
+fn without(numbers: Range<u64>, those: &[Range<u64>]) -> Vec<Range<u64>> {
+    let (mut left, mut from) = (Vec::new(), numbers.start);
+    for out in those {
+        if from < out.start.min(numbers.end) {
+            left.push(from..out.start.min(numbers.end));
+        }
+        from = from.max(out.end);
+    }
+    if from < numbers.end {
+        left.push(from..numbers.end);
+    }
+    left
 }
 
 /// Deletes a file, now or later.

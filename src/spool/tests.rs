@@ -12,6 +12,7 @@ use proptest::test_runner::{FileFailurePersistence, TestCaseError};
 use super::*;
 use crate::error::SpoolErrorKind;
 use crate::spool::Stored;
+use crate::spool::reader::ELEMENT_FOOT;
 use crate::spool::segment::AROUND_A_RECORD;
 use crate::spool::segment::HEAD;
 
@@ -78,7 +79,7 @@ fn record(text: impl Into<Vec<u8>>) -> Record {
 }
 
 fn append(store: &Store, records: &[Record]) -> Result<Range<u64>, Refusal> {
-    store.append(records.iter().map(|(payload, severity, timestamp)| (&payload[..], *severity, *timestamp)))
+    store.append(records.iter().map(|(payload, severity, timestamp)| (&payload[..], *severity, *timestamp)), drop)
 }
 
 fn contents(chunk: &Chunk) -> BTreeMap<u64, Record> {
@@ -267,6 +268,116 @@ fn syncing_is_due_when_something_was_written_and_not_before_its_time() {
     assert_eq!(store.sync_due(), None);
     // The note is there without the end of the store.
     assert_eq!(place.as_left().open().recovered(), 0);
+}
+
+#[test]
+fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    append(&store, &[record("a")]).unwrap();
+    // As if another were at it.
+    store.syncing.lock().running = true;
+    let (chunk, refused) = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| append(&store, &[record("b"), record("c")]));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.state.lock().next < 4 {
+            assert!(Instant::now() < deadline, "it is not written");
+            std::thread::yield_now();
+        }
+        let chunk = store.read(1, ALL);
+        store.fail_next_sync();
+        store.syncing.lock().running = false;
+        store.synced.notify_all();
+        (chunk.unwrap(), waits.join().unwrap().unwrap_err())
+    });
+    assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1], 2, Damage::default()));
+    assert!(matches!(&refused, Refusal::Io(words) if words.contains("synced")), "{refused}");
+    assert_eq!((store.records(), store.numbers()), (1, vec![1..2]));
+    assert_eq!(append(&store, &[record("d")]), Ok(4..5));
+    let chunk = store.read(1, ALL).unwrap();
+    assert_eq!((numbers(&chunk), chunk.next, chunk.skipped), (vec![1, 4], 5, Damage::default()));
+}
+
+#[test]
+fn damage_before_what_waits_for_its_fsync_takes_none_of_that() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    for text in ["a", "b", "c"] {
+        append(&store, &[record(text)]).unwrap();
+    }
+    let path = &place.files("open")[0];
+    let mut bytes = fs::read(path).unwrap();
+    let of_one = AROUND_AN_ELEMENT as usize + HEAD + AROUND_A_RECORD + 1;
+    // The payload of the last.
+    bytes[DATA_START as usize + 3 * of_one - ELEMENT_FOOT - 1] ^= 1;
+    fs::write(path, bytes).unwrap();
+    store.syncing.lock().running = true;
+    let chunk = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| append(&store, &[record("d")]));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.state.lock().next < 5 {
+            assert!(Instant::now() < deadline, "it is not written");
+            std::thread::yield_now();
+        }
+        let chunk = store.read(1, ALL);
+        store.syncing.lock().running = false;
+        store.synced.notify_all();
+        waits.join().unwrap().unwrap();
+        chunk.unwrap()
+    });
+    assert_eq!((numbers(&chunk), chunk.next, chunk.lost), (vec![1, 2], 4, [3..4].to_vec()));
+    let chunk = store.read(4, ALL).unwrap();
+    assert_eq!((numbers(&chunk), chunk.skipped), (vec![4], Damage::default()));
+}
+
+#[test]
+fn a_disk_that_fails_again_and_again_leaves_one_note_of_it() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    append(&store, &[record("before")]).unwrap();
+    for _ in 0..100 {
+        store.fail_next_sync();
+        append(&store, &[record("refused")]).unwrap_err();
+    }
+    assert_eq!(store.state.lock().void, [2..102]);
+    append(&store, &[record("after")]).unwrap();
+    assert_eq!((numbers(&store.read(1, ALL).unwrap()), store.records()), (vec![1, 102], 2));
+    store.remove_up_to(102);
+    assert_eq!((store.records(), store.state.lock().void.len()), (0, 0));
+}
+
+#[test]
+fn what_nobody_counts_as_here_is_kept_in_order_and_as_one() {
+    let place = Place::new();
+    let store = place.open();
+    let mut state = store.state.lock();
+    for numbers in [10..12, 2..3, 20..30, 12..13, 5..6, 3..5, 25..40, 1..2, 11..21] {
+        state.no_longer(numbers);
+    }
+    assert_eq!(state.void, [1..6, 10..40]);
+    assert!([1, 5, 10, 39].iter().all(|number| state.is_void(*number)));
+    assert!([0, 6, 9, 40].iter().all(|number| !state.is_void(*number)));
+    assert_eq!(without(0..50, &state.void), [0..1, 6..10, 40..50]);
+    assert_eq!(without(3..8, &state.void), [6..8]);
+    assert_eq!(without(12..20, &state.void), []);
+}
+
+#[test]
+fn damage_that_comes_after_a_reading_is_told_too_and_each_number_once() {
+    let place = Place::new();
+    let store = place.open();
+    for n in 0..10 {
+        append(&store, &[record(vec![b'0' + n; 30_000]), record("small")]).unwrap();
+    }
+    assert_eq!(store.read(1, ALL).unwrap().len(), 20);
+    fs::remove_file(&place.files("spool")[1]).unwrap();
+    let held = store.records();
+    // From the middle of what is gone, and then from its beginning.
+    let (later, all) = (store.read(4, ALL).unwrap(), store.read(1, ALL).unwrap());
+    assert_eq!((later.lost.as_slice(), all.lost.as_slice()), (&[4..5][..], &[3..4][..]));
+    assert_eq!(all.len() as u64 + later.skipped.records + all.skipped.records, 20);
+    assert_eq!(store.records(), held - later.skipped.records - all.skipped.records);
+    assert_eq!(store.read(1, ALL).unwrap().skipped, Damage::default());
 }
 
 #[test]
@@ -747,7 +858,7 @@ fn what_an_append_costs() {
                 let work = || {
                     let one = || {
                         let begun = Instant::now();
-                        store.append([(&payload[..], Severity::Info, 0)]).unwrap();
+                        store.append([(&payload[..], Severity::Info, 0)], drop).unwrap();
                         begun.elapsed()
                     };
                     (0..calls / threads).map(|_| one()).collect::<Vec<_>>()

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{Ack, Batch, Call, Choice, Client, Failure, Outcome};
 use crate::config::Transport;
 use crate::delivery::DeliveryErrorKind;
-use crate::error::StartupError;
+use crate::error::{LoggerError, StartupError, StartupErrorKind};
 use crate::queue::{Generation, Meta};
 
 /// Where it says that records are.
@@ -28,6 +28,12 @@ pub(crate) enum Mode {
     PanicInPoll,
     /// As `Hold`, and gives none back.
     HoldFast,
+    /// As `Hold`, and gives them back in another order, as one that goes by its partitions does.
+    HoldMixed,
+    /// As `Hold`, with room for one record.
+    HoldOne,
+    /// No client can be made.
+    NoClient,
     /// `poll` does not return until another mode is set: a client that breaks its promise.
     Hang,
 }
@@ -65,6 +71,10 @@ impl Script {
             transport: Transport::Async,
             client: "fake".into(),
             create: Box::new(move |_, _, call| {
+                if script.state.0.lock().mode == Mode::NoClient {
+                    let error = StartupError::new(StartupErrorKind::System, "as scripted, no client");
+                    return Err(LoggerError::Startup(error));
+                }
                 script.change(|state| {
                     state.made += 1;
                     state.call = Some(Arc::clone(call));
@@ -142,7 +152,11 @@ impl Client for Fake {
     }
 
     fn has_room(&self) -> bool {
-        self.mode() != Mode::NoRoom
+        match self.mode() {
+            Mode::NoRoom => false,
+            Mode::HoldOne => self.held.is_empty(),
+            _ => true,
+        }
     }
 
     fn submit(&mut self, batch: &mut Batch) {
@@ -151,6 +165,9 @@ impl Client for Fake {
             self.held.push_back((generation, meta, payload.to_vec()));
             self.script.change(|state| state.taken.push(payload.to_vec()));
             assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
+            if self.mode() == Mode::HoldOne {
+                return;
+            }
         }
     }
 
@@ -189,7 +206,11 @@ impl Client for Fake {
         let failed = |(generation, meta, payload): (Generation, Meta, Vec<u8>)| {
             Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload)))
         };
-        self.held.drain(..).map(failed).collect()
+        let mut given_back: Vec<Outcome> = self.held.drain(..).map(failed).collect();
+        if self.mode() == Mode::HoldMixed {
+            given_back.reverse();
+        }
+        given_back
     }
 
     fn patience(&self) -> Duration {

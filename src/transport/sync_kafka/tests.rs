@@ -42,7 +42,7 @@ fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'sta
 fn batch(payloads: impl IntoIterator<Item = String>) -> Batch {
     let queue = Queue::new(1_000_000, 1 << 30, Overflow::DropNewest, Arc::default());
     for payload in payloads {
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), tracked: None };
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
         queue.push(payload.as_bytes(), meta).unwrap();
     }
     queue.take().unwrap()
