@@ -22,8 +22,9 @@ use crate::transport::{Client, Factory, Outcome};
 /// The first and the longest pause before a client that panicked is replaced.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each.
-const LONGEST_REST: Duration = Duration::from_millis(1);
+/// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each, and a
+/// worker that runs while the application logs takes processor time and cache from it.
+const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// With a disk, how often the worker looks whether memory fills up while its client has no room.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -142,7 +143,9 @@ struct Shift<'a> {
 impl Shift<'_> {
     fn work(&mut self) {
         let mut pause = REPLACE_AFTER.0;
-        let rest = LONGEST_REST.min(self.worker.linger / 2);
+        let rest = LONGEST_REST.min(self.worker.linger).min(self.worker.patience / 4);
+        // Records gather until then, unless the queue calls.
+        let mut gather = None;
         let mut outcomes = Vec::new();
         loop {
             let stop_by = match self.worker.queue.order() {
@@ -157,8 +160,9 @@ impl Shift<'_> {
                 continue;
             }
 
+            let gathers = gather.is_some_and(|until| Instant::now() < until);
             let turn = catch_unwind(AssertUnwindSafe(|| {
-                let took = self.hand_over();
+                let took = !gathers && self.hand_over();
                 if let Some(client) = &mut self.client {
                     client.poll(&mut outcomes);
                 }
@@ -174,15 +178,20 @@ impl Shift<'_> {
                     // Asked now: the outcomes have made room.
                     let has_room = self.has_room();
                     if (self.batch.is_none() && self.waiting.is_empty()) || !has_room {
-                        let room = match (has_room, took && !rest.is_zero()) {
+                        if !gathers {
+                            // Where there were records, there will be more.
+                            gather = (took && !rest.is_zero()).then(|| Instant::now() + rest);
+                        }
+                        let room = match (has_room, gather) {
                             (false, _) if self.detour.is_some() => Room::OnDisk,
                             (false, _) => Room::None,
-                            (true, false) => Room::Now,
-                            // Where there were records, there will be more.
-                            (true, true) => Room::After(Instant::now() + rest),
+                            (true, None) => Room::Now,
+                            (true, Some(gather)) => Room::After(gather),
                         };
                         let patience = self.look_after_disk(patience, has_room);
-                        self.wait(stop_by, patience, room);
+                        if self.wait(stop_by, patience, room) {
+                            gather = None;
+                        }
                     }
                 }
                 (Ok(_), None) => {}
@@ -399,7 +408,8 @@ impl Shift<'_> {
     /// meanwhile.
     fn wait_without_client(&mut self, stop_by: Option<Instant>, pause: Duration) {
         if self.detour.is_none() {
-            return self.wait(stop_by, pause, Room::None);
+            self.wait(stop_by, pause, Room::None);
+            return;
         }
         let until = Instant::now() + pause;
         loop {
@@ -414,9 +424,9 @@ impl Shift<'_> {
         }
     }
 
-    fn wait(&self, stop_by: Option<Instant>, patience: Duration, room: Room) {
+    fn wait(&self, stop_by: Option<Instant>, patience: Duration, room: Room) -> bool {
         let wake = deadline::after(patience);
-        self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), room);
+        self.worker.queue.wait(stop_by.map_or(wake, |stop_by| stop_by.min(wake)), room)
     }
 
     /// Counts the outcomes, gives their room back and tells who wants to hear; whether anything was delivered.

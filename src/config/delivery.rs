@@ -45,7 +45,8 @@ impl Config {
     /// How long a batch that is not full waits for more records. Default: 5 ms, or half the
     /// [`delivery_timeout`](Config::delivery_timeout) where that is less.
     ///
-    /// Both clients honour it, in whole milliseconds; zero does not wait, 900 s is the most. A flush waits for it too.
+    /// Both clients honour it, in whole milliseconds; zero does not wait, 900 s is the most. A flush waits for it too. Where
+    /// records come one after the other they wait as long once more, 5 ms at most, before the client has them.
     pub fn linger(mut self, linger: Duration) -> Config {
         self.delivery.linger = linger;
         self.set("linger")

@@ -455,7 +455,9 @@ impl Pipeline {
         };
         match entered {
             Ok(pushed) => {
-                self.tell_evicted(pushed.evicted);
+                if !pushed.evicted.is_empty() {
+                    self.tell_evicted(pushed.evicted);
+                }
                 true
             }
             Err(refused) => {

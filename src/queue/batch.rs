@@ -10,7 +10,7 @@ use crate::severity::Severity;
 
 /// A batch is full at this size: large enough to make the hand-over rare, small enough that growing one while
 /// the lock is held takes microseconds. A larger record has a batch to itself.
-const FULL_BYTES: usize = 128 * 1024;
+pub(super) const FULL_BYTES: usize = 128 * 1024;
 
 /// And at this length, so that what is kept beside the payloads stays smaller than they are.
 const FULL_RECORDS: usize = 2 * 1024;

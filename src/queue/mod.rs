@@ -11,7 +11,7 @@ mod sync;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::batch::{Batch, Meta};
 pub(crate) use self::generations::Generation;
@@ -20,13 +20,20 @@ use self::sync::{Condvar, Mutex};
 use crate::config::Overflow;
 use crate::delivery::{Counters, DropReason, Tracked};
 
-/// Emptied batches that are kept for the next records: of 256 KiB each at most, two megabytes in all.
-const MOST_SPARES: usize = 8;
+/// Emptied batches that are kept for the next records, of 160 KiB each as a rule: a burst has its memory from the one before,
+/// and not from the system, a page at a time.
+const MOST_SPARES: usize = 64;
+
+/// So many of them are kept while nothing is logged.
+const IDLE_SPARES: usize = 8;
+
+/// For so long nothing has been logged then.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A batch has at most this part of the bounds, so that a small queue can make room by the batch too.
 const BATCHES: usize = 8;
 
-/// So many full batches wake a worker that lets records gather.
+/// This part of the bounds wakes a worker that lets records gather.
 const ENOUGH: usize = 4;
 
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(crate) struct Queue {
     most_bytes: usize,
     /// In one batch, of records and of bytes.
     most_in_batch: (usize, usize),
+    /// So many full batches are a good deal of the bytes.
+    enough_batches: usize,
     overflow: Overflow,
     counters: Arc<Counters>,
 }
@@ -49,6 +58,7 @@ struct State {
     /// Takes the next record; `sealed` ones are full and older.
     open: Batch,
     sealed: VecDeque<Batch>,
+    sealed_records: usize,
     spares: Vec<Batch>,
     /// Waiting plus in flight.
     held_records: usize,
@@ -123,6 +133,7 @@ impl Queue {
         let state = State {
             open: Batch::roomy(),
             sealed: VecDeque::new(),
+            sealed_records: 0,
             spares: Vec::new(),
             held_records: 0,
             held_bytes: 0,
@@ -142,6 +153,7 @@ impl Queue {
             most_records,
             most_bytes,
             most_in_batch: ((most_records / BATCHES).max(1), most_bytes / BATCHES),
+            enough_batches: (most_bytes / ENOUGH / batch::FULL_BYTES).max(BATCHES / ENOUGH),
             overflow,
             counters,
         }
@@ -172,17 +184,14 @@ impl Queue {
     fn take_in(&self, payload: &[u8], meta: Meta, count: impl FnOnce()) -> Result<Pushed, Refused> {
         let mut state = self.state.lock();
         let mut pushed = Pushed::default();
-        let refused = if payload.len() > self.most_bytes.min(batch::LONGEST) {
-            // Nothing could make room for it.
-            Some(if state.closed { DropReason::Closed } else { DropReason::Oversize })
-        } else {
-            self.make_room(&mut state, payload.len(), meta.severity.level(), &mut pushed).err()
-        };
-        count();
-        if let Some(reason) = refused {
+        if !self.has_room(&state, payload.len())
+            && let Err(reason) = self.make_room(&mut state, payload.len(), meta.severity.level(), &mut pushed)
+        {
+            count();
             self.counters.dropped(reason, 1);
             return Err(Refused { meta, reason, evicted: pushed.evicted });
         }
+        count();
         state.held_records += 1;
         state.held_bytes += payload.len();
         let generation = state.generations.enter();
@@ -194,7 +203,7 @@ impl Queue {
         state.open.push(payload, meta);
         let wakes = match state.worker {
             Worker::AwaitsRecords => true,
-            Worker::AwaitsMany => state.sealed.len() >= ENOUGH,
+            Worker::AwaitsMany => self.has_enough(&state),
             Worker::AwaitsRoomOrMany => !state.sealed.is_empty() && self.is_for_disk(&state),
             Worker::Busy | Worker::AwaitsRoom | Worker::Called => false,
         };
@@ -327,22 +336,36 @@ impl Queue {
         }
     }
 
-    /// Sleeps until there is something to do, or `until`.
-    pub(crate) fn wait(&self, until: Instant, room: Room) {
+    /// Sleeps until there is something to do, or `until`; whether there is.
+    pub(crate) fn wait(&self, until: Instant, room: Room) -> bool {
         let mut state = self.state.lock();
         let waiting = !state.sealed.is_empty() || !state.open.is_empty() || std::mem::take(&mut state.disk_news);
         let (sleep, until, due) = match room {
             Room::None => (Worker::AwaitsRoom, until, false),
             Room::OnDisk => (Worker::AwaitsRoomOrMany, until, false),
             Room::Now => (Worker::AwaitsRecords, until, waiting),
-            Room::After(gather) => (Worker::AwaitsMany, until.min(gather), state.sealed.len() >= ENOUGH),
+            Room::After(gather) => (Worker::AwaitsMany, until.min(gather), self.has_enough(&state)),
         };
         let done = state.stop_by.is_some() && state.is_settled();
         if state.worker != Worker::Called && !due && !done {
             state.worker = sleep;
-            self.work.wait_until(&mut state, until);
+            let may_shrink = sleep == Worker::AwaitsRecords && state.spares.len() > IDLE_SPARES;
+            let idle = Instant::now() + IDLE;
+            if may_shrink && idle < until {
+                if self.work.wait_until(&mut state, idle).timed_out() && state.worker == sleep {
+                    state.spares.truncate(IDLE_SPARES);
+                }
+            } else {
+                self.work.wait_until(&mut state, until);
+            }
         }
-        state.worker = Worker::Busy;
+        let called = std::mem::replace(&mut state.worker, Worker::Busy) == Worker::Called;
+        called || due || done
+    }
+
+    /// Whether so much waits that it is time to hand it over.
+    fn has_enough(&self, state: &State) -> bool {
+        state.sealed_records >= self.most_records / ENOUGH || state.sealed.len() >= self.enough_batches
     }
 
     /// Calls the worker for something that is not a record.
@@ -458,6 +481,7 @@ impl Queue {
         state.held_bytes = 0;
         state.generations.clear();
         state.on_disk = 0;
+        state.sealed_records = 0;
         let mut waiting: Vec<Batch> = std::mem::take(&mut state.sealed).into();
         waiting.push(std::mem::take(&mut state.open));
         let awaited = std::mem::take(&mut state.awaited).into_values().collect();
@@ -522,6 +546,7 @@ impl State {
             let next = self.spares.pop().unwrap_or_else(Batch::roomy);
             let full = std::mem::replace(&mut self.open, next);
             self.open.number_from(full.next_number());
+            self.sealed_records += full.len();
             self.sealed.push_back(full);
         }
     }
@@ -530,7 +555,9 @@ impl State {
         if self.sealed.is_empty() {
             self.seal();
         }
-        self.sealed.pop_front()
+        let oldest = self.sealed.pop_front()?;
+        self.sealed_records -= oldest.len();
+        Some(oldest)
     }
 
     fn is_settled(&self) -> bool {

@@ -3,13 +3,22 @@
 use log::Level;
 
 use super::sync::MutexGuard;
-use super::{Batch, Pushed, Queue, State, address};
+use super::{Batch, Pushed, Queue, State, address, batch};
 use crate::config::Overflow;
 use crate::deadline;
 use crate::delivery::DropReason;
 
 impl Queue {
+    /// Whether a record of this length fits, and the policy has nothing to say: so it is as a rule.
+    pub(super) fn has_room(&self, state: &State, length: usize) -> bool {
+        !state.closed
+            && length <= batch::LONGEST
+            && self.fits(state, length)
+            && !matches!(self.overflow, Overflow::DropBelow(_))
+    }
+
     /// Sees to it that a record of this length fits, by the overflow policy.
+    #[cold]
     pub(super) fn make_room(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -17,6 +26,10 @@ impl Queue {
         level: Level,
         pushed: &mut Pushed,
     ) -> Result<(), DropReason> {
+        if length > self.most_bytes.min(batch::LONGEST) {
+            // Nothing could make room for it.
+            return Err(if state.closed { DropReason::Closed } else { DropReason::Oversize });
+        }
         if let Overflow::DropBelow(least) = self.overflow
             && !state.closed
             // `log` orders levels by verbosity: what is greater is less severe.
@@ -59,7 +72,7 @@ impl Queue {
     }
 
     fn fits(&self, state: &State, length: usize) -> bool {
-        state.held_records < self.most_records && state.held_bytes <= self.most_bytes - length
+        state.held_records < self.most_records && length <= self.most_bytes.saturating_sub(state.held_bytes)
     }
 
     fn fits_beside_the_clients(&self, state: &State, length: usize) -> bool {
