@@ -32,8 +32,8 @@ pub(crate) enum Mode {
     HoldMixed,
     /// As `Hold`, with room for one record.
     HoldOne,
-    /// No client can be made.
-    NoClient,
+    /// As `PanicInPoll`, and no other client can be made.
+    PanicForGood,
     /// `poll` does not return until another mode is set: a client that breaks its promise.
     Hang,
 }
@@ -71,7 +71,7 @@ impl Script {
             transport: Transport::Async,
             client: "fake".into(),
             create: Box::new(move |_, _, call| {
-                if script.state.0.lock().mode == Mode::NoClient {
+                if script.state.0.lock().mode == Mode::PanicForGood {
                     let error = StartupError::new(StartupErrorKind::System, "as scripted, no client");
                     return Err(LoggerError::Startup(error));
                 }
@@ -154,7 +154,7 @@ impl Client for Fake {
     fn has_room(&self) -> bool {
         match self.mode() {
             Mode::NoRoom => false,
-            Mode::HoldOne => self.held.is_empty(),
+            Mode::HoldOne | Mode::PanicInPoll => self.held.is_empty(),
             _ => true,
         }
     }
@@ -176,7 +176,8 @@ impl Client for Fake {
             self.script.change(|state| state.hangs = true);
             self.script.wait("the end of the hang", |state| state.mode != Mode::Hang);
         }
-        assert!(self.mode() != Mode::PanicInPoll || self.held.is_empty(), "as scripted, in poll");
+        let panics = matches!(self.mode(), Mode::PanicInPoll | Mode::PanicForGood);
+        assert!(!panics || self.held.is_empty(), "as scripted, in poll");
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
             let (generation, meta, payload) = self.held.remove(place).unwrap();

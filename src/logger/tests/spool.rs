@@ -320,10 +320,10 @@ fn the_disk_takes_what_memory_cannot_while_no_client_can_be_made() {
     }
     let directory = Directory::new("none");
     let config = config(&directory, SpoolMode::Overflow).queue_records(1_000);
-    let (logger, script) = logger(config, Mode::PanicInPoll);
+    let (logger, script) = logger(config, Mode::Deliver);
+    script.mode(Mode::PanicForGood);
     numbered(&logger, 0..1);
     script.wait_dropped(1);
-    script.mode(Mode::NoClient);
     for n in 1..10_000 {
         numbered(&logger, n..n + 1);
         if n % 100 == 99 {
