@@ -20,6 +20,7 @@ mod records;
 mod restarts;
 mod secrets;
 mod security;
+mod spool;
 mod startup;
 mod target;
 mod topics;
@@ -39,6 +40,9 @@ fn main() {
     }
     if secrets::is_child() {
         return secrets::child();
+    }
+    if spool::is_child() {
+        return spool::child();
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -70,6 +74,7 @@ fn main() {
     for version in kafka::Version::ALL {
         for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
             trials.extend(target.fault_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
+            trials.extend(target.spool_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
             trials.extend(target.secure_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
         }
     }
