@@ -243,11 +243,11 @@ fn choose_spool(random: &mut Random) -> Option<(SpoolMode, u64)> {
     const LARGE: u64 = 1 << 30;
     /// Full at times.
     const SMALL: u64 = 2 << 20;
-    let any = [None, Some(SpoolMode::Overflow), Some(SpoolMode::WriteAhead)];
+    let any = [Some(SpoolMode::Overflow), Some(SpoolMode::WriteAhead), None, None];
     let mode = match env::var("KAFKA_LOG_SOAK_SPOOL").as_deref() {
         Ok("none") => None,
-        Ok("overflow") => any[1],
-        Ok("write-ahead") => any[2],
+        Ok("overflow") => any[0],
+        Ok("write-ahead") => any[1],
         Ok(other) => panic!("KAFKA_LOG_SOAK_SPOOL is to be none, overflow or write-ahead: {other}"),
         Err(_) if cfg!(feature = "spool") => *random.one_of(&any),
         Err(_) => None,
