@@ -1,6 +1,5 @@
 //! The tables, as text or Markdown, and all of it as JSON.
 
-
 use kafka_log_bench::machine::{commit, machine};
 use kafka_log_bench::task::{Measured, State};
 use serde_json::{Value, json};
