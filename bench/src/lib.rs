@@ -6,6 +6,7 @@
 pub mod child;
 pub mod floor;
 mod load;
+pub mod machine;
 pub mod record;
 pub mod task;
 mod usage;

@@ -26,13 +26,13 @@ use crate::target::{Client, LONG, Target};
 const IDLE: Duration = Duration::from_secs(3);
 
 /// A broker that can be reached through a proxy only, but for the tests themselves.
-struct Place {
-    broker: Broker,
-    proxy: Proxy,
+pub(crate) struct Place {
+    pub(crate) broker: Broker,
+    pub(crate) proxy: Proxy,
 }
 
 /// The one that the trials of this version share. Each has topics of its own, so one that loses its disk harms no other.
-fn place(target: &Target) -> &'static Place {
+pub(crate) fn place(target: &Target) -> &'static Place {
     static PLACES: [OnceLock<Place>; Version::ALL.len()] = [const { OnceLock::new() }; Version::ALL.len()];
     let version = target.version();
     let place = PLACES[version as usize].get_or_init(|| {
@@ -43,6 +43,9 @@ fn place(target: &Target) -> &'static Place {
     });
     // An earlier trial may have ended in the middle.
     place.proxy.heal();
+    if !place.broker.runs() {
+        place.broker.start_again();
+    }
     place
 }
 
@@ -416,7 +419,7 @@ fn scripted(
 // ---- what the trials share ----------------------------------------------------------------------------------------
 
 /// A request that gets no answer is given up soon.
-fn in_a_hurry(config: Config) -> Config {
+pub(crate) fn in_a_hurry(config: Config) -> Config {
     config.connect_timeout(Duration::from_millis(1_000)).request_timeout(Duration::from_millis(1_500))
 }
 
@@ -435,7 +438,7 @@ fn through(target: &Target, change: impl FnOnce(Config) -> Config, happens: impl
 }
 
 /// Logs from some threads while something happens, and a little longer; how many of each thread that were.
-fn log_while(logger: &KafkaLogger, happens: impl FnOnce()) -> BTreeMap<u64, u64> {
+pub(crate) fn log_while(logger: &KafkaLogger, happens: impl FnOnce()) -> BTreeMap<u64, u64> {
     const AFTER: u64 = 25;
     let happened = AtomicBool::new(false);
     /// Also when something panics, so that the threads end.
@@ -471,12 +474,12 @@ fn log_while(logger: &KafkaLogger, happens: impl FnOnce()) -> BTreeMap<u64, u64>
     })
 }
 
-fn log(logger: &KafkaLogger, who: u64, n: u64) {
+pub(crate) fn log(logger: &KafkaLogger, who: u64, n: u64) {
     logger.info(format_args!("record {n} of thread {who}"), fields! { who = who, n = n });
 }
 
 /// Waits until so many more records are delivered.
-fn after(logger: &KafkaLogger, records: u64) {
+pub(crate) fn after(logger: &KafkaLogger, records: u64) {
     let before = logger.stats().delivered;
     wait::until("records to be delivered", LONG, || logger.stats().delivered >= before + records);
 }
@@ -488,7 +491,13 @@ fn passes(time: Duration) {
 }
 
 /// Ends the logger; its counts and the topic agree that each record was delivered.
-fn all_is_there(target: &Target, bootstrap: &str, topic: &str, logger: KafkaLogger, logged: &BTreeMap<u64, u64>) {
+pub(crate) fn all_is_there(
+    target: &Target,
+    bootstrap: &str,
+    topic: &str,
+    logger: KafkaLogger,
+    logged: &BTreeMap<u64, u64>,
+) {
     let status = logger.status();
     let stats: Stats = logger.shutdown(LONG).stats;
     let all = logged.values().sum();
@@ -509,7 +518,7 @@ fn is_there_once(target: &Target, records: &[ReadRecord], logged: &BTreeMap<u64,
 }
 
 /// How often each record of each thread is there; one that was never logged is a panic.
-fn counted(records: &[ReadRecord], logged: &BTreeMap<u64, u64>) -> BTreeMap<u64, Vec<u32>> {
+pub(crate) fn counted(records: &[ReadRecord], logged: &BTreeMap<u64, u64>) -> BTreeMap<u64, Vec<u32>> {
     let mut counts: BTreeMap<u64, Vec<u32>> = logged.iter().map(|(who, n)| (*who, vec![0; *n as usize])).collect();
     for record in records {
         let (who, n) = who_and_n(record);

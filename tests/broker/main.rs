@@ -2,7 +2,9 @@
 //!
 //! Real Apache Kafka runs from its jars where a JDK and Maven are present; where they are not, the trials that need
 //! it are ignored and say so, or fail with `KAFKA_LOG_REQUIRE_BROKER=1`. The same goes for Python and the trials beside
-//! its sink. The trials share the brokers and some of them stop one, so they run one after another.
+//! its sink. The trials share the brokers and some of them stop one, so those of one version run one after another,
+//! beside those of the other and those of the clusters: most of the time is waiting. `--test-threads 1` has one trial at
+//! a time.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../support/mod.rs"]
@@ -12,6 +14,7 @@ mod awaited;
 mod cluster;
 mod exit;
 mod faults;
+mod lanes;
 mod options;
 mod overflow;
 mod parity;
@@ -20,12 +23,14 @@ mod records;
 mod restarts;
 mod secrets;
 mod security;
+mod spool;
 mod startup;
 mod target;
 mod topics;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use self::lanes::Lane;
 use self::support::{kafka, python};
 use self::target::Target;
 
@@ -40,8 +45,11 @@ fn main() {
     if secrets::is_child() {
         return secrets::child();
     }
+    if spool::is_child() {
+        return spool::child();
+    }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(lanes::THREADS);
     let no_broker = kafka::missing();
     if let Some(reason) = &no_broker {
         eprintln!("the trials on real brokers are skipped: {reason}");
@@ -58,37 +66,48 @@ fn main() {
         faults::every_test_that_is_named_exists();
         Ok(())
     }));
+    let mut of_lanes = [const { Vec::new() }; lanes::LANES];
+    let mut add = |target: &Target, lane: Lane, cases: Vec<Case>, missing: &Option<String>| {
+        for case in cases {
+            let trials = &mut of_lanes[lane.number()];
+            trials.push(trial(target, (lane, trials.len()), case, missing.clone()));
+        }
+    };
+    let no_broker_or_python = no_broker.clone().or(no_python);
     for target in target::all() {
-        let (cases, missing) =
-            if target.is_real() { (target.cases(), no_broker.clone()) } else { (target::embedded_cases(), None) };
-        trials.extend(cases.into_iter().map(|case| trial(&target, case, missing.clone())));
-        if target.is_real() {
-            let missing = no_broker.clone().or(no_python.clone());
-            trials.extend(target.parity_cases().into_iter().map(|case| trial(&target, case, missing.clone())));
-        }
+        let Some(version) = target.kafka else {
+            add(&target, Lane::Cluster, target::embedded_cases(), &None);
+            continue;
+        };
+        let lane = Lane::Version(version);
+        add(&target, lane, target.cases(), &no_broker);
+        add(&target, lane, target.parity_cases(), &no_broker_or_python);
+        add(&target, lane, target.fault_cases(), &no_broker);
+        add(&target, lane, target.spool_cases(), &no_broker);
+        add(&target, lane, target.secure_cases(), &no_broker);
     }
+    // One version after the other, so that each has its cluster started once.
     for version in kafka::Version::ALL {
         for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
-            trials.extend(target.fault_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
-            trials.extend(target.secure_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
+            add(target, Lane::Cluster, target.cluster_cases(), &no_broker);
         }
     }
-    // One version after the other, so that each has its cluster started once; and last, as three brokers are a load.
-    for version in kafka::Version::ALL {
-        for target in target::all().iter().filter(|target| target.kafka == Some(version)) {
-            trials.extend(target.cluster_cases().into_iter().map(|case| trial(target, case, no_broker.clone())));
-        }
+    trials.extend(lanes::merged(of_lanes));
+    // The harness knows one filter: several of them have commas between.
+    if let Some(filters) = arguments.filter.take_if(|filter| filter.contains(',')) {
+        trials.retain(|trial| filters.split(',').any(|filter| trial.name().contains(filter)));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 /// Ignored, or failing where all must run, when something that it needs is missing.
-fn trial(target: &Target, (name, case): Case, missing: Option<String>) -> Trial {
+fn trial(target: &Target, (lane, number): (Lane, usize), (name, case): Case, missing: Option<String>) -> Trial {
     let name = format!("{}::{name}", target.name());
     let target = target.clone();
     match missing {
         Some(reason) if kafka::required() => Trial::test(name, move || Err(Failed::from(reason))),
         missing => Trial::test(name, move || {
+            let _turn = lane.turn(number);
             case(&target);
             Ok(())
         })

@@ -111,7 +111,7 @@ pub(crate) fn mechanisms(target: &Target) {
 pub(crate) fn password_files(target: &Target) {
     let broker = secure_broker(target);
     let address = broker.address(Way::SaslTls).unwrap();
-    let file = std::env::temp_dir().join(format!("kafka_log-password-{}", std::process::id()));
+    let file = std::env::temp_dir().join(topic::unique("kafka_log-password"));
     for sasl in [Sasl::plain(USER, ""), Sasl::scram_sha256(USER, "")] {
         let sasl = sasl.password_file(&file);
         fs::write(&file, format!("{PASSWORD}\n")).unwrap();

@@ -13,7 +13,7 @@ use crate::support::topic;
 use crate::support::wait;
 use crate::{
     Case, awaited, cluster, exit, faults, options, overflow, parity, readers, records, restarts, secrets, security,
-    startup, topics,
+    spool, startup, topics,
 };
 
 /// Long enough for anything that works, on a machine that does something else beside.
@@ -223,6 +223,29 @@ impl Target {
             .concat(),
             _ => of_disks.into(),
         }
+    }
+
+    /// The cases with records on the disk.
+    pub(crate) fn spool_cases(&self) -> Vec<Case> {
+        if !cfg!(feature = "spool") || self.client == Client::Kafka {
+            return Vec::new();
+        }
+        let mut cases: Vec<Case> = vec![
+            ("spool::more_than_memory_holds_waits_on_the_disk_and_arrives_in_order", spool::more_than_memory_holds),
+            ("spool::what_an_end_leaves_is_replayed_by_the_next_logger", spool::left_at_the_end),
+            (
+                "spool::a_process_that_is_killed_loses_no_record_whose_call_had_returned",
+                spool::killed_while_it_writes_ahead,
+            ),
+        ];
+        // What the clients do then does not depend on the broker's version.
+        if self.kafka == Some(Version::V4_4_0) {
+            cases.push((
+                "spool::an_outage_that_outlasts_the_delivery_timeout_fails_no_record",
+                spool::longer_than_the_delivery_timeout,
+            ));
+        }
+        cases
     }
 
     /// The cases for a broker that asks for encryption and credentials.

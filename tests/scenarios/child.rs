@@ -120,6 +120,14 @@ impl Child {
         self
     }
 
+    /// Has another program, whose last argument it becomes, start it: one that turns into it, so that it can be killed.
+    pub fn started_by(self, mut starter: Command) -> Child {
+        starter.arg(self.command.get_program());
+        let set = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        starter.envs(set).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Child { command: starter, ..self }
+    }
+
     pub fn on(mut self, servers: &str, topic: &str) -> Child {
         self.command.env(SERVERS, servers).env(TOPIC, topic);
         self

@@ -20,6 +20,7 @@ mod fallback;
 mod init;
 mod input;
 mod inside;
+mod names;
 mod outage;
 mod recursion;
 mod spool;
@@ -38,6 +39,7 @@ fn main() {
         init::scenarios(),
         input::scenarios(),
         inside::scenarios(),
+        names::scenarios(),
         outage::scenarios(),
         recursion::scenarios(),
         spool::scenarios(),

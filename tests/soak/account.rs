@@ -17,7 +17,11 @@ pub(crate) struct Account {
     pub(crate) transport: Transport,
     pub(crate) told: bool,
     pub(crate) settings: String,
+    /// Of all its loggers; what one has left on the disk for the next counts once.
     pub(crate) stats: Stats,
+    /// How often a logger was followed by another, and what they had left on the disk.
+    pub(crate) restarts: usize,
+    pub(crate) recovered: u64,
     pub(crate) timed_out: u64,
     pub(crate) rejected: u64,
     /// Those whose outcome was known, one by one.
@@ -37,20 +41,25 @@ pub(crate) struct Account {
 /// Ends the logger and goes through everything.
 pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
     let mut wrong = Wrong::default();
-    if let Err(error) = subject.logger.flush_timeout(LONG) {
-        wrong.say(format!("with all brokers there: {error}; {:?}", subject.logger.status()));
+    let logger = subject.logger();
+    if let Err(error) = logger.flush_timeout(LONG) {
+        wrong.say(format!("with all brokers there: {error}; {:?}", logger.status()));
     }
     if let Err(error) = load::fresh(&subject) {
         wrong.say(format!("a fresh record does not get through: {error}"));
     }
-    let rest = subject.logger.stats();
-    let report = subject.logger.shutdown(LONG);
-    let stats = report.stats;
-    if rest != stats || stats.pending != 0 || report.timed_out {
+    let rest = logger.stats();
+    let report = logger.shutdown(LONG);
+    if rest != report.stats || (rest.pending, rest.spooled) != (0, 0) || report.timed_out {
         wrong.say(format!("not at rest: {rest:?}, then {report:?}"));
     }
-    let Subject { seed, transport, told, topic, settings, logged, seen, awaited, outcomes, losses, logger } = subject;
-    drop((awaited, logger));
+    drop(logger);
+    let past = subject.past();
+    let (restarts, stats) = (past.len(), sum(&past, report.stats));
+    let Subject { seed, transport, told, topic, settings, spool, logged, seen, awaited, outcomes, losses, .. } =
+        subject;
+    drop(awaited);
+    let spooled = spool.is_some();
     let logged = logged.into_inner();
     let submitted: u64 = logged.values().sum();
     if stats.submitted != submitted {
@@ -69,7 +78,7 @@ pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
             words.losses.extend(losses.try_iter().map(|(payload, loss)| (id(&payload), loss)));
             words.losses.len() as u64 >= expected
         });
-        words.check(&stats, &mut wrong);
+        words.check(&stats, spooled, &mut wrong);
     }
 
     let records = match transport {
@@ -79,19 +88,28 @@ pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
     let seen = std::mem::take(&mut *seen.lock());
     seen.wrong.iter().for_each(|what| wrong.say(what));
     let ended: u64 = seen.errors.iter().filter(|(text, _)| ends_a_session(text)).map(|(_, times)| times).sum();
-    let found = Found::read(seed, &logged, &records, &mut wrong);
+    // What the disk refused went on in memory.
+    let order = match spooled {
+        false => Order::OfFirstCopies,
+        true if stats.spool_refused == 0 => Order::OfSingleCopies,
+        true => Order::None,
+    };
+    let found = Found::read(seed, &logged, &records, order, &mut wrong);
     // librdkafka numbers everything anew once a record has outlived its timeout, also what may be there already.
     let anew = ended > 0 || (transport == Transport::Async && stats.failed > 0);
-    if found.doubled > 0 && !anew {
+    // And what a broker had not acknowledged when it was taken to the disk is replayed.
+    if found.doubled > 0 && !anew && !spooled {
         wrong.say(format!("{} copies beyond the first, and no session has ended", found.doubled));
     }
 
-    let lost = words.lost(told, &stats, &found, &mut wrong) + counted_lost(told, &stats, &found, &mut wrong);
+    let lost = words.lost(told, spooled, &stats, &found, &mut wrong) + counted_lost(told, &stats, &found, &mut wrong);
     let count = |kind| words.losses.values().filter(|loss| loss.kind == kind).count() as u64;
     Account {
         transport,
         told,
         settings,
+        restarts,
+        recovered: stats.recovered,
         stats,
         timed_out: count(DeliveryErrorKind::TimedOut),
         rejected: count(DeliveryErrorKind::Rejected),
@@ -106,15 +124,38 @@ pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
     }
 }
 
+/// The counts of several loggers, of which each begins with what the one before it had left.
+fn sum(past: &[Stats], last: Stats) -> Stats {
+    let mut all = last;
+    for stats in past {
+        all.submitted += stats.submitted;
+        all.delivered += stats.delivered;
+        all.failed += stats.failed;
+        all.recovered += stats.recovered;
+        all.spool_refused += stats.spool_refused;
+        all.callbacks_missed += stats.callbacks_missed;
+        all.dropped.queue_full += stats.dropped.queue_full;
+        all.dropped.oversize += stats.dropped.oversize;
+        all.dropped.recursive += stats.dropped.recursive;
+        all.dropped.closed += stats.dropped.closed;
+        all.dropped.shutdown += stats.dropped.shutdown;
+        all.dropped.format += stats.dropped.format;
+        all.dropped.damaged += stats.dropped.damaged;
+    }
+    all.submitted -= all.recovered;
+    all
+}
+
 /// Nobody tells of the single record, so the counts must do.
 fn counted_lost(told: bool, stats: &Stats, found: &Found, wrong: &mut Wrong) -> u64 {
     let arrived = found.first.len() as u64;
     if arrived > stats.delivered + stats.failed {
         wrong.say(format!("{arrived} arrived of {} delivered and {} failed", stats.delivered, stats.failed));
     }
-    let lost = stats.delivered.saturating_sub(arrived);
+    // What was acknowledged, and what was on the disk of a logger that was followed by another.
+    let lost = (stats.submitted - stats.failed - stats.dropped.total()).saturating_sub(arrived);
     if lost > 0 {
-        wrong.say(format!("{lost} records were acknowledged and have not arrived"));
+        wrong.say(format!("{lost} records were acknowledged or kept, and have not arrived"));
     }
     if told { 0 } else { lost }
 }
@@ -128,10 +169,12 @@ struct Words {
 
 impl Words {
     /// What it said by one way against the other, and against the counts.
-    fn check(&self, stats: &Stats, wrong: &mut Wrong) {
+    fn check(&self, stats: &Stats, spooled: bool, wrong: &mut Wrong) {
         for (id, outcome) in &self.outcomes {
             match (outcome, self.losses.get(id)) {
                 (Ok(_), Some(loss)) => wrong.say(format!("record {id:?} was delivered, and {loss:?}")),
+                // It is on the disk, for the next one.
+                (Err(loss), None) if spooled && loss.is_by_shutdown() => {}
                 (Err(loss), None) if stats.callbacks_missed == 0 => {
                     wrong.say(format!("record {id:?}: {loss:?}, and nobody was called"));
                 }
@@ -149,7 +192,7 @@ impl Words {
     }
 
     /// Each record that is neither there nor known to be lost.
-    fn lost(&self, told: bool, stats: &Stats, found: &Found, wrong: &mut Wrong) -> u64 {
+    fn lost(&self, told: bool, spooled: bool, stats: &Stats, found: &Found, wrong: &mut Wrong) -> u64 {
         for (id, outcome) in &self.outcomes {
             let Ok(delivery) = outcome else { continue };
             match found.places.get(id) {
@@ -165,13 +208,14 @@ impl Words {
         let said = self
             .losses
             .iter()
-            .chain(self.outcomes.iter().filter_map(|(id, outcome)| Some((id, outcome.as_ref().err()?))));
+            .chain(self.outcomes.iter().filter_map(|(id, outcome)| Some((id, outcome.as_ref().err()?))))
+            .filter(|(id, loss)| !(spooled && loss.is_by_shutdown() && !self.losses.contains_key(id)));
         for (id, loss) in said {
             if !loss.possibly_delivered && found.first.contains_key(id) {
                 wrong.say(format!("record {id:?} arrived, and was told not to be: {loss:?}"));
             }
         }
-        let missing: Vec<&Id> = found.missing.iter().filter(|id| told && !self.is_lost(id)).collect();
+        let missing: Vec<&Id> = found.missing.iter().filter(|id| told && !self.is_lost(id, spooled)).collect();
         let lost = (missing.len() as u64).saturating_sub(stats.callbacks_missed);
         if lost > 0 {
             let some: Vec<_> = missing.iter().take(10).collect();
@@ -180,9 +224,19 @@ impl Words {
         lost
     }
 
-    fn is_lost(&self, id: &Id) -> bool {
-        self.losses.contains_key(id) || self.outcomes.get(id).is_some_and(Result::is_err)
+    /// With a spool, whoever awaits a record at the end is told that it was not delivered; it is to be all the same.
+    fn is_lost(&self, id: &Id, spooled: bool) -> bool {
+        let failed = |outcome: &Outcome| outcome.as_ref().is_err_and(|loss| !(spooled && loss.is_by_shutdown()));
+        self.losses.contains_key(id) || self.outcomes.get(id).is_some_and(failed)
     }
+}
+
+/// Which copies of the records are to stand in their threads' order.
+enum Order {
+    OfFirstCopies,
+    /// A replay begins with what was not acknowledged, which may be there already.
+    OfSingleCopies,
+    None,
 }
 
 /// What the reader found.
@@ -195,10 +249,10 @@ struct Found {
 }
 
 impl Found {
-    fn read(seed: u64, logged: &BTreeMap<u64, u64>, records: &[ReadRecord], wrong: &mut Wrong) -> Found {
+    fn read(seed: u64, logged: &BTreeMap<u64, u64>, records: &[ReadRecord], order: Order, wrong: &mut Wrong) -> Found {
         let mut places: HashMap<Id, Vec<(i32, i64)>> = HashMap::new();
         let mut first = HashMap::new();
-        let mut last: HashMap<(i32, u64), u64> = HashMap::new();
+        let mut in_order = Vec::new();
         let mut doubled = 0;
         for record in records {
             let Some(found) = of_payload(&record.value) else {
@@ -218,7 +272,17 @@ impl Found {
                 continue;
             }
             first.insert(found, place);
-            if let Some(before) = last.insert((record.partition, who), n)
+            in_order.push((found, place));
+        }
+        let mut last: HashMap<(i32, u64), u64> = HashMap::new();
+        for ((who, n), place) in in_order {
+            let counts = match order {
+                Order::OfFirstCopies => true,
+                Order::OfSingleCopies => places[&(who, n)].len() == 1,
+                Order::None => false,
+            };
+            if counts
+                && let Some(before) = last.insert((place.0, who), n)
                 && before > n
             {
                 wrong.say(format!("thread {who}: {n} after {before} at {place:?}"));

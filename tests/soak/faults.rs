@@ -143,7 +143,7 @@ impl Faults<'_> {
 
     fn of_topics(&self, mut random: Random) {
         let mut partitions: BTreeMap<&str, usize> = BTreeMap::new();
-        while self.goes_on(random.millis(8_000..16_000)) {
+        while !self.topics.is_empty() && self.goes_on(random.millis(8_000..16_000)) {
             let topic = *random.one_of(&self.topics);
             let known = *partitions.entry(topic).or_insert_with(|| topic::partitions(&self.cluster.bootstrap(), topic));
             if known == 0 || known >= MOST_PARTITIONS {

@@ -40,7 +40,7 @@ impl Process {
         /// Of a client: what it has of a queue's records once more, and itself.
         const OF_A_CLIENT: u64 = 40 << 20;
         let records: u64 = accounts.iter().map(|account| account.stats.submitted).sum();
-        let loggers = accounts.len() as u64;
+        let loggers = accounts.iter().map(|account| 1 + account.restarts as u64).sum::<u64>();
         let most = (OWN + OWN_A_RECORD * records + loggers * (OF_A_CLIENT + 2 * QUEUE_BYTES as u64)) / 1_024;
         let grown = self.most_kilobytes.load(Ordering::Relaxed).saturating_sub(self.kilobytes_before);
         let ended = wait::holds_within(Duration::from_secs(30), || read("Threads") <= self.threads_before);
@@ -81,6 +81,12 @@ pub(crate) fn print(seed: u64, lasted: Duration, injected: &Injected, accounts: 
     row("of these refused", accounts, |account| of_told(account, account.rejected));
     row("dropped: queue full", accounts, |account| account.stats.dropped.queue_full);
     row("dropped: other reasons", accounts, |account| account.stats.dropped.total() - account.stats.dropped.queue_full);
+    if accounts.iter().any(|account| account.restarts > 0) {
+        row("loggers one after another, and records left on the disk for the next", accounts, |account| {
+            format!("{}, {}", 1 + account.restarts, account.recovered)
+        });
+        row("records that the disk refused", accounts, |account| account.stats.spool_refused);
+    }
     row("arrived", accounts, |account| account.arrived);
     row("failed, possibly there, and there", accounts, |account| of_told(account, account.arrived_all_the_same));
     row("copies beyond the first", accounts, |account| account.doubled);

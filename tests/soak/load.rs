@@ -76,6 +76,18 @@ pub(crate) fn start<'scope>(
         });
     }
     scope.spawn(move || look_on(subject, stop));
+    if subject.spool.is_some() {
+        scope.spawn(move || {
+            let mut random = Random::of(seed, 2_000 + u64::from(subject.told));
+            loop {
+                rest(random.millis(2_000..12_000), stop);
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                subject.restart(random.millis(0..1_500));
+            }
+        });
+    }
 }
 
 /// Logs a last record, when all is well again, and waits for it.
@@ -83,10 +95,10 @@ pub(crate) fn fresh(subject: &Subject) -> Result<(), String> {
     let id = (LOGGING + FLUSHING, 0);
     let record = Record::of(subject.seed, id);
     let awaited =
-        subject.logger.alog_at(record.level, message(id), fields! { who = id.0, n = 0, padding = record.padding });
+        subject.logger().alog_at(record.level, message(id), fields! { who = id.0, n = 0, padding = record.padding });
     subject.logged.lock().insert(id.0, 1);
     let outcome = futures_executor::block_on(awaited);
-    outcome.map(drop).map_err(|error| format!("{error}; {:?}", subject.logger.status()))
+    outcome.map(drop).map_err(|error| format!("{error}; {:?}", subject.logger().status()))
 }
 
 fn message((who, n): Id) -> String {
@@ -124,11 +136,12 @@ impl Thread<'_> {
             let id = (self.who, self.n);
             let record = Record::of(self.subject.seed, id);
             let fields = fields! { who = id.0, n = id.1, padding = record.padding };
-            let mut awaited = self.subject.logger.alog_at(record.level, message(id), fields);
+            let logger = self.subject.logger();
+            let mut awaited = logger.alog_at(record.level, message(id), fields);
             self.n += 1;
             let timeout = *random.one_of(&[5, 50, 500, 3_000]);
             let begun = Instant::now();
-            let flushed = self.subject.logger.flush_timeout(Duration::from_millis(timeout));
+            let flushed = logger.flush_timeout(Duration::from_millis(timeout));
             let took = begun.elapsed();
 
             let in_time = flushed.is_ok();
@@ -159,13 +172,14 @@ impl Thread<'_> {
         let id = (self.who, self.n);
         let Record { level, padding } = Record::of(self.subject.seed, id);
         let fields = fields! { who = id.0, n = id.1, padding = padding };
+        let logger = self.subject.logger();
         let begun = Instant::now();
         if awaits {
-            let awaited = self.subject.logger.alog_at(level, message(id), fields);
+            let awaited = logger.alog_at(level, message(id), fields);
             self.longest = self.longest.max(begun.elapsed());
             self.subject.awaits(id, awaited);
         } else {
-            self.subject.logger.log_at(level, message(id), fields);
+            logger.log_at(level, message(id), fields);
             self.longest = self.longest.max(begun.elapsed());
         }
         self.n += 1;
@@ -190,12 +204,17 @@ fn outcome_within(awaited: &mut Delivered, timeout: Duration) -> Option<Result<D
 
 /// Reads counts and status all the while, as a metrics exporter would.
 fn look_on(subject: &Subject, stop: &AtomicBool) {
-    let mut before = subject.logger.stats();
+    let (mut number, logger) = subject.numbered_logger();
+    let mut before = logger.stats();
+    drop(logger);
     let mut last = None;
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(2));
-        let stats = subject.logger.stats();
-        let status = subject.logger.status();
+        let (number_now, logger) = subject.numbered_logger();
+        let (stats, status) = (logger.stats(), logger.status());
+        if number_now != number {
+            (number, before) = (number_now, stats);
+        }
         let mut seen = subject.seen.lock();
         if let Some(what) = impossible(&before, &stats) {
             seen.wrong.push(format!("{what}: {before:?}, then {stats:?}"));

@@ -2,7 +2,9 @@
 //!
 //! It runs for as long as it is told and only when asked for: `cargo test --features sync --test soak -- --ignored`,
 //! with `KAFKA_LOG_SOAK_SECONDS` or `KAFKA_LOG_SOAK_MINUTES` (one minute) and `KAFKA_LOG_SOAK_SEED` (a new one each time).
-//! `KAFKA_LOG_SOAK_TRANSPORT` of `async` or `sync` leaves the other out.
+//! `KAFKA_LOG_SOAK_TRANSPORT` of `async` or `sync` leaves the other out. With the feature `spool` some loggers have one,
+//! by the seed, or all, or none, as `KAFKA_LOG_SOAK_SPOOL` says: `overflow`, `write-ahead`, `none`. Those are shut down
+//! now and then, in the middle of whatever is going on, and followed by another on the same directory.
 //!
 //! The seed decides on what is done and in which order. When it happens depends on the machine too, so the same seed
 //! is the same kind of trouble, not the same run.
@@ -66,7 +68,8 @@ fn soak() -> Result<(), Failed> {
         .flat_map(|transport| [(transport, true), (transport, false)])
         .map(|(transport, told)| Subject::start(seed, &cluster, &servers, transport, told))
         .collect();
-    let faults = Faults::new(&cluster, &proxies, subjects.iter().map(|subject| subject.topic.as_str()).collect());
+    let growing = subjects.iter().filter(|subject| subject.spool.is_none());
+    let faults = Faults::new(&cluster, &proxies, growing.map(|subject| subject.topic.as_str()).collect());
     let begun = Instant::now();
     let stop = AtomicBool::new(false);
     let injected = thread::scope(|scope| {

@@ -27,8 +27,9 @@ pub struct ReadRecord {
 
 /// Reads the topic with the console consumer of Apache Kafka, by partition and offset.
 ///
-/// It goes on for 3 s after the last record, so records beyond `expected` show as well.
-/// With fewer it is run again, until `timeout`: what there is then is returned.
+/// It reads what is there at the call, by the broker's offsets, so records beyond `expected` show as well, and ends
+/// with the last one. With fewer than `expected` it goes on for 3 s after the last one and is run again, until
+/// `timeout`: what there is then is returned.
 /// Keys and values must be free of newlines and of the control characters used here.
 pub fn java_console(
     version: Version,
@@ -38,9 +39,12 @@ pub fn java_console(
     timeout: Duration,
 ) -> Vec<ReadRecord> {
     let deadline = Instant::now() + timeout;
+    let consumer = client::consumer(bootstrap);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let records = console_run(version, bootstrap, topic, left)
+        let there: i64 = spans(&consumer, topic).values().map(|(low, high)| high - low).sum();
+        let most = expected.max(usize::try_from(there).unwrap_or(0));
+        let records = console_run(version, bootstrap, topic, most, left)
             .unwrap_or_else(|error| panic!("cannot read topic {topic}: {error}"));
         // A slow machine may need more than the 3 s of silence to get its first record.
         if records.len() >= expected || Instant::now() >= deadline {
@@ -53,7 +57,8 @@ pub fn java_console(
 pub fn librdkafka(bootstrap: &str, topic: &str, timeout: Duration) -> Vec<ReadRecord> {
     let deadline = Instant::now() + timeout;
     let consumer = client::consumer(bootstrap);
-    let mut ends = ends(&consumer, topic);
+    let mut ends: BTreeMap<i32, i64> =
+        spans(&consumer, topic).into_iter().map(|(partition, (_, high))| (partition, high)).collect();
     assign(&consumer, topic, ends.keys());
 
     let mut records = Vec::new();
@@ -82,7 +87,13 @@ pub fn librdkafka(bootstrap: &str, topic: &str, timeout: Duration) -> Vec<ReadRe
 const SEPARATOR: char = '\u{1}';
 const NULL: &str = "\u{2}null";
 
-fn console_run(version: Version, bootstrap: &str, topic: &str, timeout: Duration) -> Result<Vec<ReadRecord>, String> {
+fn console_run(
+    version: Version,
+    bootstrap: &str,
+    topic: &str,
+    most: usize,
+    timeout: Duration,
+) -> Result<Vec<ReadRecord>, String> {
     let jars = jars::of(version)?;
     // The newer tools still know the older name, but complain of it among the records.
     let option = match version {
@@ -97,6 +108,10 @@ fn console_run(version: Version, bootstrap: &str, topic: &str, timeout: Duration
         .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
         .args(["--bootstrap-server", bootstrap, "--topic", topic])
         .args(["--from-beginning", "--timeout-ms", "3000"]);
+    // None at all would be no bound.
+    if most > 0 {
+        command.args(["--max-messages", &most.to_string()]);
+    }
     for shown in ["timestamp", "partition", "offset", "key", "value"] {
         command.args([option, &format!("print.{shown}=true")]);
     }
@@ -135,8 +150,8 @@ fn number<N: FromStr>(field: &[u8]) -> Option<N> {
     number.parse().ok()
 }
 
-/// The partitions that hold anything, with the offset after the last one to read.
-fn ends(consumer: &BaseConsumer<Quiet>, topic: &str) -> BTreeMap<i32, i64> {
+/// The partitions that hold anything, with the first offset and that after the last one.
+fn spans(consumer: &BaseConsumer<Quiet>, topic: &str) -> BTreeMap<i32, (i64, i64)> {
     let metadata = consumer
         .fetch_metadata(Some(topic), client::REQUEST)
         .unwrap_or_else(|error| panic!("no metadata of topic {topic}: {error}"));
@@ -148,7 +163,7 @@ fn ends(consumer: &BaseConsumer<Quiet>, topic: &str) -> BTreeMap<i32, i64> {
             let (low, high) = consumer
                 .fetch_watermarks(topic, partition, client::REQUEST)
                 .unwrap_or_else(|error| panic!("no watermarks of {topic} {partition}: {error}"));
-            (low < high).then_some((partition, high))
+            (low < high).then_some((partition, (low, high)))
         })
         .collect()
 }

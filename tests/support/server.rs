@@ -159,6 +159,8 @@ impl Server {
             .args(["-c", r#"read -r go && exec "$@" </dev/null"#, "broker"])
             .arg("java")
             .args(jvm())
+            // What is unpacked there stays behind when the broker is killed.
+            .arg(format!("-Djava.io.tmpdir={}", self.directory.display()))
             .args(["-cp", &self.classpath, "kafka.Kafka"])
             .arg(self.properties())
             .current_dir(&self.directory)

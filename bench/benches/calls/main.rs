@@ -22,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kafka_log_bench::child;
+use kafka_log_bench::machine::load;
 use kafka_log_bench::task::Who;
 
 use arguments::{Arguments, Part};
@@ -34,7 +35,7 @@ fn main() {
         return subjects::run(&task);
     }
     let arguments = Arguments::read();
-    let (directory, load) = (directory(), report::load());
+    let (directory, load) = (directory(), load());
     server::at_full_speed();
     let table = arguments.parts.contains(&Part::Table);
     let children = Children::new(&directory, table && arguments.who.contains(&Who::KafkaLogger));
