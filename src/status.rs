@@ -71,6 +71,10 @@ impl Health {
         self.seen.lock().state = State::Up;
     }
 
+    pub(crate) fn is_up(&self) -> bool {
+        self.seen.lock().state == State::Up
+    }
+
     pub(crate) fn down(&self, error: impl Into<String>) {
         self.error(error);
         self.seen.lock().state = State::Down;

@@ -37,6 +37,13 @@ const AT_FIRST: Duration = Duration::from_secs(1);
 /// How often it is polled for its own news while it holds none.
 const IDLE_PATIENCE: Duration = Duration::from_millis(200);
 
+/// While no broker is connected, librdkafka has so many records at most: beside each it keeps more than most payloads take,
+/// and the queue next to nothing.
+const WINDOW: usize = 8 * 1024;
+
+/// And none that has waited for longer than this part of its delivery timeout: librdkafka's own begins with the hand-over.
+const FRESH: u32 = 8;
+
 /// One turn handles so many events at most, so that the worker looks at the queue in between.
 const EVENTS_A_TURN: usize = 1_000;
 
@@ -75,6 +82,8 @@ struct AsyncClient {
     next_order: u64,
     /// librdkafka had no room; until it reports on a record there is no use in trying.
     full: bool,
+    /// The next record has waited for too long to be given to librdkafka while no broker is connected: its timeout is then.
+    waits_until: Option<Instant>,
     /// After a fatal error, or for smaller batches: the producer has been purged, and its records come back to go to the
     /// next one.
     draining: bool,
@@ -149,6 +158,7 @@ impl AsyncClient {
             held: Slab::new(),
             next_order: 0,
             full: false,
+            waits_until: None,
             draining: false,
             batch_bytes,
             narrower: None,
@@ -203,16 +213,24 @@ impl Client for AsyncClient {
     }
 
     fn has_room(&self) -> bool {
-        !self.full && !self.draining
+        let has_window = || self.held.len() < WINDOW && self.waits_until.is_none_or(|until| until <= Instant::now());
+        !self.full && !self.draining && (has_window() || self.health.is_up())
     }
 
     fn submit(&mut self, batch: &mut Batch) {
         self.patience = SHORTEST_PATIENCE;
-        let (generation, now) = (batch.generation(), Instant::now());
+        let (generation, now, is_up) = (batch.generation(), Instant::now(), self.health.is_up());
         self.submitted = now;
+        self.waits_until = None;
         while let Some((payload, meta)) = batch.first() {
-            let sent = if now.saturating_duration_since(meta.called) >= self.delivery_timeout {
+            let age = now.saturating_duration_since(meta.called);
+            let sent = if age >= self.delivery_timeout {
                 Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
+            } else if !is_up && age > self.delivery_timeout / FRESH {
+                self.waits_until = Some(now + (self.delivery_timeout - age));
+                return;
+            } else if !is_up && self.held.len() >= WINDOW {
+                return;
             } else {
                 self.send(payload, &meta)
             };
@@ -265,7 +283,7 @@ impl Client for AsyncClient {
         }
         self.patience = match () {
             () if heard || outcomes.len() > before || self.narrower.is_some() => SHORTEST_PATIENCE,
-            () if self.held.is_empty() && !self.draining => IDLE_PATIENCE,
+            () if self.held.is_empty() && !self.draining && self.waits_until.is_none() => IDLE_PATIENCE,
             () if self.submitted.elapsed() < AT_FIRST => (self.patience * 2).min(LONGEST_AT_FIRST),
             () => (self.patience * 2).min(LONGEST_PATIENCE),
         };

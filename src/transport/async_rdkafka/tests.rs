@@ -186,6 +186,87 @@ fn a_record_that_times_out_says_what_was_heard_last() {
     assert_eq!(client.health.read().state, crate::State::Down);
 }
 
+/// Hands over what there is room for, and collects outcomes, until `done`.
+fn work(
+    client: &mut AsyncClient,
+    batches: &mut Vec<Batch>,
+    done: impl Fn(&AsyncClient, usize) -> bool,
+) -> Vec<Outcome> {
+    let deadline = Instant::now() + LONG;
+    let mut outcomes = Vec::<Outcome>::new();
+    while !done(client, outcomes.iter().map(|outcome| outcome.records).sum()) {
+        assert!(Instant::now() < deadline, "{} held; {:?}", client.held.len(), client.health.read());
+        while client.has_room()
+            && let Some(batch) = batches.first_mut()
+        {
+            client.submit(batch);
+            if batch.is_empty() {
+                batches.remove(0);
+            }
+        }
+        client.poll(&mut outcomes);
+        std::thread::sleep(client.patience());
+    }
+    outcomes
+}
+
+fn batches(records: usize) -> Vec<Batch> {
+    let queue = Queue::new(1_000_000, 1 << 30, Overflow::DropNewest, Arc::default());
+    for n in 0..records {
+        queue.push(n.to_string().as_bytes(), meta()).unwrap();
+    }
+    std::iter::from_fn(|| queue.take()).collect()
+}
+
+#[test]
+fn without_a_broker_it_has_few_records_and_the_others_time_out_by_their_calls_all_the_same() {
+    const RECORDS: usize = 3 * WINDOW;
+    let timeout = Duration::from_secs(2);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut client = client(&free, |config| config.delivery.delivery_timeout = timeout);
+    let mut batches = batches(RECORDS);
+    let called = Instant::now();
+    work(&mut client, &mut batches, |client, _| client.held.len() == WINDOW);
+    assert!(!client.has_room() && batches.iter().map(Batch::len).sum::<usize>() == RECORDS - WINDOW);
+    let early = work(&mut client, &mut batches, |_, _| called.elapsed() > timeout / 2);
+    assert!(early.is_empty(), "{} outcomes before their time", early.len());
+    let outcomes = work(&mut client, &mut batches, |_, records| records == RECORDS);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+    // Ten times what it takes; librdkafka's own timeout would run from a later hand-over.
+    assert!(called.elapsed() < timeout + timeout * 3 / 4, "{:?}", called.elapsed());
+}
+
+#[test]
+fn what_has_waited_for_long_stays_where_its_timeout_is_kept() {
+    let timeout = Duration::from_secs(2);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut client = client(&free, |config| config.delivery.delivery_timeout = timeout);
+    let mut batches = batches(3);
+    let called = Instant::now();
+    work(&mut client, &mut Vec::new(), |_, _| called.elapsed() > timeout / FRESH + Duration::from_millis(200));
+    client.submit(&mut batches[0]);
+    assert!(batches[0].len() == 3 && client.held.is_empty() && !client.has_room());
+    let outcomes = work(&mut client, &mut batches, |_, records| records == 3);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()) && called.elapsed() >= timeout);
+}
+
+#[test]
+fn what_has_waited_for_a_broker_is_sent_once_there_is_one() {
+    const RECORDS: usize = 2 * WINDOW;
+    let cluster = cluster();
+    cluster.broker_down(1).unwrap();
+    let mut client = client(&cluster.bootstrap_servers(), |config| {
+        config.delivery.delivery_timeout = Duration::from_secs(16);
+    });
+    let mut batches = batches(RECORDS);
+    let called = Instant::now();
+    let outcomes = work(&mut client, &mut batches, |_, _| called.elapsed() > Duration::from_secs(3));
+    assert!(outcomes.is_empty() && client.held.len() == WINDOW && !client.has_room());
+    cluster.broker_up(1).unwrap();
+    let outcomes = work(&mut client, &mut batches, |_, records| records == RECORDS);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+}
+
 #[test]
 fn the_state_follows_the_connection_without_a_record() {
     let cluster = cluster();
