@@ -16,6 +16,10 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// In the order of the variants.
+    pub(crate) const ALL: [Severity; 6] =
+        [Severity::Trace, Severity::Debug, Severity::Info, Severity::Warning, Severity::Error, Severity::Critical];
+
     /// The spelling in the payload, which is the Python sink's.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

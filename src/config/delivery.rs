@@ -63,7 +63,8 @@ impl Config {
 
     /// A record without an acknowledgement for so long since its call has failed. Default: 120 s.
     ///
-    /// Both clients honour it, and retry until then. From 1 ms to 24 days. With a [`spool`](Config::spool) the record goes
+    /// Both clients honour it, and retry until then; what `async` has of librdkafka's while no broker is connected may take an
+    /// eighth longer. From 1 ms to 24 days. With a [`spool`](Config::spool) the record goes
     /// to the disk instead, once nothing has been acknowledged for so long.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Config {
         self.delivery.delivery_timeout = timeout;

@@ -14,7 +14,7 @@ mod plain;
 mod text;
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::kv::Source;
 
@@ -89,9 +89,9 @@ impl EventTime {
         (self.micros / 1_000) as i64
     }
 
-    /// What has passed since an earlier time; none if that was later.
-    pub(crate) fn since(self, earlier: EventTime) -> Option<Duration> {
-        self.micros.checked_sub(earlier.micros).map(Duration::from_micros)
+    /// Microseconds since an earlier time; none if that was later.
+    pub(crate) fn micros_since(self, earlier: EventTime) -> Option<u64> {
+        self.micros.checked_sub(earlier.micros)
     }
 
     fn seconds(self) -> u64 {
@@ -118,6 +118,8 @@ mod any_input_tests;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Generation;
+use crate::clock::Moment;
 use crate::delivery::Tracked;
 use crate::severity::Severity;
 
@@ -28,7 +28,7 @@ pub(crate) struct Meta {
     /// Event time, milliseconds since the epoch: the Kafka record's timestamp.
     pub(crate) timestamp_ms: i64,
     /// When the call was made; the delivery timeout runs from here.
-    pub(crate) called: Instant,
+    pub(crate) called: Moment,
     /// Its number in the order of the queue, once it has come out of that.
     pub(crate) number: u64,
     /// Set where somebody wants to hear of this record.
@@ -45,26 +45,32 @@ pub(crate) struct Batch {
     next: usize,
     /// The tracked ones among them, by their place in `records`.
     tracked: VecDeque<(usize, Arc<Tracked>)>,
+    /// What moments and timestamps are kept relative to: near those of the first record.
+    begin: Option<(Moment, i64)>,
+    /// The records that are too far from it, by their place: read back from a disk, or the clock was set.
+    others: Vec<(usize, Moment, i64)>,
     generation: Generation,
     /// The number of the first of `records`; each has one more than the one before.
     number: u64,
 }
 
-/// A record in a batch, small and without a destructor, since most are not tracked.
+/// A record in a batch: twelve bytes, since there may be as many as fit into the queue, and without a destructor, since most
+/// are not tracked.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     length: u32,
-    severity: Severity,
-    timestamp_ms: i64,
-    called: Instant,
+    /// Microseconds since the batch's `begin`; [`BY_ITSELF`] where that, or the time, does not fit.
+    called: u32,
+    /// Milliseconds from the batch's `timestamp_ms`, times eight, and the severity's place in [`Severity::ALL`].
+    time_and_severity: i32,
 }
 
-impl Queued {
-    fn meta(&self, number: u64, tracked: Option<Arc<Tracked>>) -> Meta {
-        let Queued { severity, timestamp_ms, called, .. } = *self;
-        Meta { severity, timestamp_ms, called, number, tracked }
-    }
-}
+/// The record's moment and timestamp are in the batch's `others`.
+const BY_ITSELF: u32 = u32::MAX;
+
+/// The first call of a batch is so many microseconds after its `begin`: threads race, and one that called a little earlier may
+/// come a little later.
+const RACE: u64 = 1_000_000;
 
 impl Batch {
     /// An empty one that will be filled: its buffers need not grow on the way.
@@ -107,7 +113,8 @@ impl Batch {
         let (start, number) = (self.start, self.number_of(self.next));
         self.next += 1;
         self.start += first.length as usize;
-        Some((&self.bytes[start..self.start], first.meta(number, tracked)))
+        let meta = self.meta(number, first, tracked);
+        Some((&self.bytes[start..self.start], meta))
     }
 
     /// Takes all of it and leaves `spare` in its place: the transport answers for these records now.
@@ -122,12 +129,18 @@ impl Batch {
         let taken = &self.records[self.next..end];
         let length: usize = taken.iter().map(|record| record.length as usize).sum();
         let tracked = self.tracked.partition_point(|(place, _)| *place < end);
+        let others = self.others.partition_point(|(place, ..)| *place < end);
+        let others = self.others.drain(..others);
         let front = Batch {
             bytes: self.bytes[self.start..self.start + length].to_vec(),
             start: 0,
             records: taken.to_vec(),
             next: 0,
             tracked: self.tracked.drain(..tracked).map(|(place, tracked)| (place - self.next, tracked)).collect(),
+            begin: self.begin,
+            others: others
+                .filter_map(|(place, called, time)| Some((place.checked_sub(self.next)?, called, time)))
+                .collect(),
             generation: self.generation,
             number: self.number_of(self.next),
         };
@@ -144,7 +157,7 @@ impl Batch {
             let (payload, after) = rest.split_at(record.length as usize);
             rest = after;
             let tracked = tracked.next_if(|(at, _)| *at == place).map(|(_, tracked)| Arc::clone(tracked));
-            (payload, record.meta(self.number_of(place), tracked))
+            (payload, self.meta(self.number_of(place), *record, tracked))
         })
     }
 
@@ -188,11 +201,42 @@ impl Batch {
     /// Adds a record, of [`LONGEST`] bytes at most.
     pub(crate) fn push(&mut self, payload: &[u8], meta: Meta) {
         let Meta { severity, timestamp_ms, called, tracked, number: _ } = meta;
+        let place = self.records.len();
         if let Some(tracked) = tracked {
-            self.tracked.push_back((self.records.len(), tracked));
+            self.tracked.push_back((place, tracked));
         }
+        let (begin, first_ms) = match self.begin {
+            Some(begin) if place > 0 => begin,
+            _ => *self.begin.insert((called.earlier_by(RACE), timestamp_ms)),
+        };
+        let micros = called.micros_since(begin).and_then(|micros| u32::try_from(micros).ok());
+        let time = i32::try_from(timestamp_ms.wrapping_sub(first_ms)).ok().and_then(|time| time.checked_mul(8));
+        let (called, time) = match (micros, time) {
+            (Some(micros), Some(time)) if micros != BY_ITSELF => (micros, time),
+            _ => {
+                self.others.push((place, called, timestamp_ms));
+                (BY_ITSELF, 0)
+            }
+        };
         self.bytes.extend_from_slice(payload);
-        self.records.push(Queued { length: payload.len() as u32, severity, timestamp_ms, called });
+        let time_and_severity = time | severity as i32;
+        self.records.push(Queued { length: payload.len() as u32, called, time_and_severity });
+    }
+
+    fn meta(&self, number: u64, record: Queued, tracked: Option<Arc<Tracked>>) -> Meta {
+        let Queued { called, time_and_severity, .. } = record;
+        let severity = Severity::ALL[(time_and_severity & 7) as usize % Severity::ALL.len()];
+        let (begin, first_ms) = self.begin.unwrap_or((Moment::now(), 0));
+        let near = (begin.later_by(called.into()), first_ms.saturating_add(i64::from(time_and_severity >> 3)));
+        let (called, timestamp_ms) = match called {
+            BY_ITSELF => {
+                let place = (number - self.number) as usize;
+                let found = self.others.binary_search_by_key(&place, |(place, ..)| *place);
+                found.map_or(near, |at| (self.others[at].1, self.others[at].2))
+            }
+            _ => near,
+        };
+        Meta { severity, timestamp_ms, called, number, tracked }
     }
 
     /// The empty batch with its buffers, where they are as large as those of [`roomy`](Batch::roomy), and no giant has
@@ -205,6 +249,7 @@ impl Batch {
         self.bytes.clear();
         self.records.clear();
         self.tracked.clear();
+        self.others.clear();
         (self.start, self.next) = (0, 0);
         Some(self)
     }
@@ -216,5 +261,75 @@ impl Batch {
         }
         let fitted = self.split_front(self.len());
         std::mem::replace(self, fitted).emptied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::severity::Severity;
+
+    /// Calls are some hours ago to some hours ahead, event times any: both near each other as a rule.
+    fn metas() -> impl Strategy<Value = Vec<(usize, i64, i64)>> {
+        let called = prop_oneof![8 => -2_000_000..2_000_000_i64, 1 => -5_000_000_000..20_000_000_000_i64];
+        let time = prop_oneof![8 => 0..100_000_i64, 1 => -300_000_000..300_000_000_i64, 1 => any::<i64>()];
+        proptest::collection::vec((0..6_usize, called, time), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_comes_out_as_it_went_in(metas in metas(), take in 0..40_usize, split in 0..40_usize) {
+            let now = Moment::from(Instant::now() + Duration::from_secs(3_600));
+            let metas: Vec<(Severity, Moment, i64)> = metas.into_iter().map(|(severity, called, time)| {
+                let moved = called.unsigned_abs();
+                let called = if called < 0 { now.earlier_by(moved) } else { now.later_by(moved) };
+                (Severity::ALL[severity], called, time)
+            }).collect();
+            let mut batch = Batch::roomy();
+            batch.number_from(7);
+            for (n, (severity, called, timestamp_ms)) in metas.iter().enumerate() {
+                let (severity, called, timestamp_ms) = (*severity, *called, *timestamp_ms);
+                batch.push(n.to_string().as_bytes(), Meta { severity, timestamp_ms, called, number: 0, tracked: None });
+            }
+            let mut out = Vec::new();
+            let mut note = |payload: &[u8], meta: Meta| {
+                let n = out.len();
+                assert_eq!((payload, meta.number), (n.to_string().as_bytes(), 7 + n as u64));
+                out.push((meta.severity, meta.called, meta.timestamp_ms));
+            };
+            for _ in 0..take.min(batch.len()) {
+                let (payload, meta) = batch.pop().unwrap();
+                note(payload, meta);
+            }
+            let front = batch.split_front(split);
+            for (payload, meta) in front.records().chain(batch.records()) {
+                note(payload, meta);
+            }
+            prop_assert_eq!(out, metas);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_used_again_has_nothing_of_its_last_records() {
+        let meta =
+            |called, timestamp_ms| Meta { severity: Severity::Error, timestamp_ms, called, number: 0, tracked: None };
+        let now = Moment::now();
+        let mut batch = Batch::roomy();
+        batch.push(b"a", meta(now, 5));
+        batch.push(b"b", meta(now, i64::MAX));
+        let mut batch = batch.emptied().unwrap();
+        batch.push(b"c", meta(now, 6));
+        batch.push(b"d", meta(now.later_by(3), 7));
+        let out: Vec<_> = batch.records().map(|(_, meta)| (meta.called, meta.timestamp_ms)).collect();
+        assert_eq!(out, [(now, 6), (now.later_by(3), 7)]);
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_payload_is_small() {
+        assert_eq!(size_of::<Queued>(), 12);
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use shuttle::thread;
 
 use super::*;
+use crate::clock::Moment;
 use crate::severity::Severity;
 
 /// How many interleavings of each model.
@@ -31,7 +32,7 @@ fn queue(records: usize, overflow: Overflow) -> (Arc<Queue>, Arc<Counters>) {
 }
 
 fn push(queue: &Queue, thread: u8, number: u8) -> Result<(), DropReason> {
-    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
     queue.push(&[thread, number], meta).map(drop).map_err(|refused| refused.reason)
 }
 
@@ -217,7 +218,7 @@ fn a_flush_waits_for_what_callers_write_to_the_disk_in_whatever_order_it_comes_t
                         let meta = Meta {
                             severity: Severity::Info,
                             timestamp_ms: 0,
-                            called: Instant::now(),
+                            called: Moment::now(),
                             number: 0,
                             tracked: None,
                         };
@@ -266,7 +267,7 @@ fn what_a_caller_has_written_to_the_disk_wakes_the_worker() {
                 }
             }
         });
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
         for number in 1..3 {
             let announced = queue.announce(&meta).unwrap();
             disk.0.lock().0.push(announced.generation);
@@ -288,7 +289,7 @@ fn what_a_caller_has_written_to_the_disk_wakes_the_worker() {
 fn a_shutdown_ends_with_the_record_that_the_disk_refuses_last() {
     let model = || {
         let (queue, counters) = queue(100, Overflow::DropNewest);
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
         let announced = queue.announce(&meta).unwrap();
         let worker = thread::spawn({
             let queue = Arc::clone(&queue);

@@ -392,7 +392,7 @@ impl Detour {
             let (frame, payload) = unframed(payload);
             let tracked = lane.held.lock().awaited.get(&number).and_then(|meta| meta.tracked.clone());
             let tracked = tracked.or_else(|| tracks_all.then(|| frame.tracked()));
-            batch.push(payload, Meta { severity, timestamp_ms, called, number: frame.order, tracked });
+            batch.push(payload, Meta { severity, timestamp_ms, called: called.into(), number: frame.order, tracked });
             lane.through = number;
             lane.at += 1;
             // The next chunk of this store may have older ones than the other's next.

@@ -72,7 +72,7 @@ impl Drop for Bench {
 }
 
 fn meta(called: Instant) -> Meta {
-    Meta { severity: Severity::Info, timestamp_ms: 0, called, number: 0, tracked: None }
+    Meta { severity: Severity::Info, timestamp_ms: 0, called: called.into(), number: 0, tracked: None }
 }
 
 /// What comes back, in order.

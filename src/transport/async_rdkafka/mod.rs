@@ -18,6 +18,7 @@ use self::context::{Access, Context, Report};
 use super::pause::Pause;
 use super::tokens::Tokens;
 use super::{Ack, Batch, Call, Client, Failure, Outcome};
+use crate::clock::Moment;
 use crate::config::{Config, Mechanism};
 use crate::deadline;
 use crate::error::{LoggerConfigError, LoggerError, StartupError, StartupErrorKind};
@@ -219,15 +220,15 @@ impl Client for AsyncClient {
 
     fn submit(&mut self, batch: &mut Batch) {
         self.patience = SHORTEST_PATIENCE;
-        let (generation, now, is_up) = (batch.generation(), Instant::now(), self.health.is_up());
-        self.submitted = now;
+        let (generation, now, is_up) = (batch.generation(), Moment::now(), self.health.is_up());
+        self.submitted = Instant::now();
         self.waits_until = None;
         while let Some((payload, meta)) = batch.first() {
-            let age = now.saturating_duration_since(meta.called);
+            let age = meta.called.until(now);
             let sent = if age >= self.delivery_timeout {
                 Sent::Refused(Failure { possibly_delivered: false, ..self.timed_out() })
             } else if !is_up && age > self.delivery_timeout / FRESH {
-                self.waits_until = Some(now + (self.delivery_timeout - age));
+                self.waits_until = Some(Instant::now() + (self.delivery_timeout - age));
                 return;
             } else if !is_up && self.held.len() >= WINDOW {
                 return;

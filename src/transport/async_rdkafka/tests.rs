@@ -30,7 +30,7 @@ fn no_call() -> Call {
 }
 
 fn meta() -> Meta {
-    Meta { severity: Severity::Info, timestamp_ms: 1, called: Instant::now(), number: 0, tracked: None }
+    Meta { severity: Severity::Info, timestamp_ms: 1, called: Moment::now(), number: 0, tracked: None }
 }
 
 fn submit(client: &mut AsyncClient, numbers: std::ops::Range<u32>) {

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::clock::Moment;
 use crate::config::{Overflow, Transport};
 use crate::queue::{Meta, Queue};
 use crate::severity::Severity;
@@ -42,7 +43,7 @@ fn client(answer: impl Fn(&[String]) -> Result<(), Problem> + Send + Sync + 'sta
 fn batch(payloads: impl IntoIterator<Item = String>) -> Batch {
     let queue = Queue::new(1_000_000, 1 << 30, Overflow::DropNewest, Arc::default());
     for payload in payloads {
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Instant::now(), number: 0, tracked: None };
+        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
         queue.push(payload.as_bytes(), meta).unwrap();
     }
     queue.take().unwrap()

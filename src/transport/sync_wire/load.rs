@@ -246,7 +246,7 @@ pub(super) fn sequence_after(sequence: i32, records: usize) -> i32 {
 
 /// When the oldest of these records was logged. Batches are in the order of their calls, or nearly: threads race.
 pub(super) fn oldest<'a>(mut batches: impl Iterator<Item = &'a Batch>) -> Option<Instant> {
-    batches.find_map(Batch::first).map(|(_, meta)| meta.called)
+    batches.find_map(Batch::first).map(|(_, meta)| meta.called.instant())
 }
 
 /// What a batch of the queue's comes to in a record batch, at most, with a key of this length on each record.
@@ -256,7 +256,7 @@ pub(super) fn size_bound(batch: &Batch, key: usize) -> usize {
 
 /// Gives up the records at the front that were logged before `limit`.
 pub(super) fn expire(batch: &mut Batch, limit: Instant, failure: &Failure, outcomes: &mut Vec<Outcome>) {
-    let expired = batch.records().take_while(|(_, meta)| meta.called <= limit).count();
+    let expired = batch.records().take_while(|(_, meta)| meta.called.instant() <= limit).count();
     fail(batch, expired, failure, outcomes);
 }
 

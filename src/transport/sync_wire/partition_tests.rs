@@ -76,7 +76,7 @@ impl Bench {
     fn meta(&self, tracked: bool) -> Meta {
         let called = self.start + Duration::from_secs(self.logged as u64);
         let tracked = tracked.then(|| Arc::new(Tracked::new(None, true)));
-        Meta { severity: Severity::Info, timestamp_ms: 0, called, number: 0, tracked }
+        Meta { severity: Severity::Info, timestamp_ms: 0, called: called.into(), number: 0, tracked }
     }
 
     /// Loads of so many records, all under way.

@@ -132,7 +132,7 @@ impl Bench {
 
 fn meta(called: Instant, tracked: bool) -> Meta {
     let tracked = tracked.then(|| Arc::new(Tracked::new(None, true)));
-    Meta { severity: Severity::Info, timestamp_ms: 1_760_000_000_000, called, number: 0, tracked }
+    Meta { severity: Severity::Info, timestamp_ms: 1_760_000_000_000, called: called.into(), number: 0, tracked }
 }
 
 fn batch<T: ToString>(values: impl IntoIterator<Item = T>, tracked: bool) -> Batch {
