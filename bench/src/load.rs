@@ -225,7 +225,7 @@ impl<S: Subject> Run<'_, S> {
 
     fn off(&mut self, calls: u64) {
         /// Of these the quickest counts: a call is so short that anything else on the machine shows.
-        const LOOPS: u64 = 10;
+        const LOOPS: u64 = 100;
         let record = self.records.get(0);
         let each = calls / LOOPS;
         let times = (0..LOOPS).map(|_| {

@@ -32,7 +32,7 @@ const INLINE: usize = 8;
 pub(super) struct Pairs<'a, 'b> {
     out: &'a mut Output<'b>,
     style: Style,
-    /// Where in `out` the keys taken so far stand, escaped: the first ones, then the others.
+    /// Where in `out` the keys taken so far stand, escaped and without their last quote: the first ones, then the others.
     first_keys: [(usize, usize); INLINE],
     more_keys: Vec<(usize, usize)>,
     taken: usize,
@@ -113,11 +113,11 @@ impl Pairs<'_, '_> {
     /// for its value to find that out.
     fn take_key(&mut self, key: &str) -> bool {
         let before = self.out.len();
-        let quoted = self.style == Style::Members || !is_word(key);
-        self.out.push(if self.style == Style::Members { b"," } else { b" " });
-        let from = self.out.len();
-        if quoted {
-            self.out.push(b"\"");
+        let is_bare = self.style == Style::Words && is_word(key);
+        match self.style {
+            Style::Members => self.out.push(b",\""),
+            Style::Words if is_bare => self.out.push(b" "),
+            Style::Words => self.out.push(b" \""),
         }
         if is_reserved(key) {
             self.out.push(b"fields.");
@@ -126,29 +126,32 @@ impl Pairs<'_, '_> {
             Style::Members => escape::contents(key, self.out),
             Style::Words => escape::contents_on_one_line(key, self.out),
         }
-        if quoted {
-            self.out.push(b"\"");
-        }
-        let to = self.out.len();
+        let (from, to) = (before + 1, self.out.len());
 
         let first = &self.first_keys[..self.taken.min(INLINE)];
-        let written = self.out.written(from, to);
-        // Most keys differ in their length or in their first letter: a comparison of all is a call.
-        let is_same = |&(from, to): &(usize, usize)| {
-            let other = self.out.written(from, to);
-            other.len() == written.len() && other.get(1) == written.get(1) && other == written
-        };
         // Of a key that does not fit there is a piece at most.
-        if !self.out.is_over() && (first.iter().any(is_same) || self.more_keys.iter().any(is_same)) {
-            self.out.truncate(before);
-            return false;
+        if !self.out.is_over() {
+            let written = self.out.written(from, to);
+            // Most keys differ in their length or in their first letter: a comparison of all is a call.
+            let is_same = |&(from, to): &(usize, usize)| {
+                let other = self.out.written(from, to);
+                other.len() == written.len() && other.get(1) == written.get(1) && other == written
+            };
+            if first.iter().any(is_same) || self.more_keys.iter().any(is_same) {
+                self.out.truncate(before);
+                return false;
+            }
         }
         match self.first_keys.get_mut(self.taken) {
             Some(place) => *place = (from, to),
             None => self.more_keys.push((from, to)),
         }
         self.taken += 1;
-        self.out.push(if self.style == Style::Members { b":" } else { b"=" });
+        match self.style {
+            Style::Members => self.out.push(b"\":"),
+            Style::Words if is_bare => self.out.push(b"="),
+            Style::Words => self.out.push(b"\"="),
+        }
         true
     }
 }

@@ -14,6 +14,7 @@ use super::client::{self, Quiet};
 use super::jars;
 use super::kafka::Version;
 use super::process::run;
+use super::wait;
 
 /// A record as a reader saw it; a record without a value reads as one with an empty value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,22 +151,36 @@ fn number<N: FromStr>(field: &[u8]) -> Option<N> {
     number.parse().ok()
 }
 
+/// How long a cluster may take to agree on who leads a partition.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// The partitions that hold anything, with the first offset and that after the last one.
 fn spans(consumer: &BaseConsumer<Quiet>, topic: &str) -> BTreeMap<i32, (i64, i64)> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), client::REQUEST)
-        .unwrap_or_else(|error| panic!("no metadata of topic {topic}: {error}"));
+    let mut found = Err(String::new());
+    wait::holds_within(SETTLED, || {
+        found = spans_now(consumer, topic);
+        found.is_ok()
+    });
+    found.unwrap_or_else(|error| panic!("topic {topic}: {error}"))
+}
+
+fn spans_now(consumer: &BaseConsumer<Quiet>, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, String> {
+    let metadata =
+        consumer.fetch_metadata(Some(topic), client::REQUEST).map_err(|error| format!("no metadata: {error}"))?;
     let partitions = client::led_partitions(&metadata, topic);
-    assert!(!partitions.is_empty(), "topic {topic} has no partitions");
-    partitions
-        .into_iter()
-        .filter_map(|partition| {
-            let (low, high) = consumer
-                .fetch_watermarks(topic, partition, client::REQUEST)
-                .unwrap_or_else(|error| panic!("no watermarks of {topic} {partition}: {error}"));
-            (low < high).then_some((partition, (low, high)))
-        })
-        .collect()
+    if partitions.is_empty() {
+        return Err("it has no partitions".into());
+    }
+    let mut spans = BTreeMap::new();
+    for partition in partitions {
+        let (low, high) = consumer
+            .fetch_watermarks(topic, partition, client::REQUEST)
+            .map_err(|error| format!("no watermarks of partition {partition}: {error}"))?;
+        if low < high {
+            spans.insert(partition, (low, high));
+        }
+    }
+    Ok(spans)
 }
 
 fn assign<'a>(consumer: &BaseConsumer<Quiet>, topic: &str, partitions: impl Iterator<Item = &'a i32>) {

@@ -21,7 +21,7 @@ pub const CALLS: &[&str] = &[
 ];
 
 pub const OFF: &str =
-    "log::debug! where Info is the most that is logged: a loop's time by its calls, of ten loops the quickest.";
+    "log::debug! where Info is the most that is logged: a loop's time by its calls, of a hundred loops the quickest.";
 
 pub const LONE: &str =
     "ainfo! on an idle logger, awaited: from the call to the acknowledgement, linger of 5 ms included.";
