@@ -32,7 +32,7 @@ const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
 const LONGEST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// While an acknowledgement may come at any moment: librdkafka wakes nobody.
-const LONGEST_AT_FIRST: Duration = Duration::from_millis(3);
+const LONGEST_AT_FIRST: Duration = Duration::from_millis(2);
 const AT_FIRST: Duration = Duration::from_secs(1);
 
 /// How often it is polled for its own news while it holds none.
