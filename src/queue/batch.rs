@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Generation;
+use super::stamps::{Stamp, Stamps};
 use crate::clock::Moment;
 use crate::delivery::Tracked;
 use crate::severity::Severity;
@@ -45,32 +46,18 @@ pub(crate) struct Batch {
     next: usize,
     /// The tracked ones among them, by their place in `records`.
     tracked: VecDeque<(usize, Arc<Tracked>)>,
-    /// What moments and timestamps are kept relative to: near those of the first record.
-    begin: Option<(Moment, i64)>,
-    /// The records that are too far from it, by their place: read back from a disk, or the clock was set.
-    others: Vec<(usize, Moment, i64)>,
+    stamps: Stamps,
     generation: Generation,
     /// The number of the first of `records`; each has one more than the one before.
     number: u64,
 }
 
-/// A record in a batch: twelve bytes, since there may be as many as fit into the queue, and without a destructor, since most
-/// are not tracked.
+/// A record in a batch: small, and without a destructor, since most are not tracked.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     length: u32,
-    /// Microseconds since the batch's `begin`; [`BY_ITSELF`] where that, or the time, does not fit.
-    called: u32,
-    /// Milliseconds from the batch's `timestamp_ms`, times eight, and the severity's place in [`Severity::ALL`].
-    time_and_severity: i32,
+    stamp: Stamp,
 }
-
-/// The record's moment and timestamp are in the batch's `others`.
-const BY_ITSELF: u32 = u32::MAX;
-
-/// The first call of a batch is so many microseconds after its `begin`: threads race, and one that called a little earlier may
-/// come a little later.
-const RACE: u64 = 1_000_000;
 
 impl Batch {
     /// An empty one that will be filled: its buffers need not grow on the way.
@@ -113,7 +100,7 @@ impl Batch {
         let (start, number) = (self.start, self.number_of(self.next));
         self.next += 1;
         self.start += first.length as usize;
-        let meta = self.meta(number, first, tracked);
+        let meta = self.meta(number, first.stamp, tracked);
         Some((&self.bytes[start..self.start], meta))
     }
 
@@ -129,18 +116,13 @@ impl Batch {
         let taken = &self.records[self.next..end];
         let length: usize = taken.iter().map(|record| record.length as usize).sum();
         let tracked = self.tracked.partition_point(|(place, _)| *place < end);
-        let others = self.others.partition_point(|(place, ..)| *place < end);
-        let others = self.others.drain(..others);
         let front = Batch {
             bytes: self.bytes[self.start..self.start + length].to_vec(),
             start: 0,
             records: taken.to_vec(),
             next: 0,
             tracked: self.tracked.drain(..tracked).map(|(place, tracked)| (place - self.next, tracked)).collect(),
-            begin: self.begin,
-            others: others
-                .filter_map(|(place, called, time)| Some((place.checked_sub(self.next)?, called, time)))
-                .collect(),
+            stamps: self.stamps.split_front(self.next, end),
             generation: self.generation,
             number: self.number_of(self.next),
         };
@@ -157,7 +139,7 @@ impl Batch {
             let (payload, after) = rest.split_at(record.length as usize);
             rest = after;
             let tracked = tracked.next_if(|(at, _)| *at == place).map(|(_, tracked)| Arc::clone(tracked));
-            (payload, self.meta(self.number_of(place), *record, tracked))
+            (payload, self.meta(self.number_of(place), record.stamp, tracked))
         })
     }
 
@@ -205,37 +187,13 @@ impl Batch {
         if let Some(tracked) = tracked {
             self.tracked.push_back((place, tracked));
         }
-        let (begin, first_ms) = match self.begin {
-            Some(begin) if place > 0 => begin,
-            _ => *self.begin.insert((called.earlier_by(RACE), timestamp_ms)),
-        };
-        let micros = called.micros_since(begin).and_then(|micros| u32::try_from(micros).ok());
-        let time = i32::try_from(timestamp_ms.wrapping_sub(first_ms)).ok().and_then(|time| time.checked_mul(8));
-        let (called, time) = match (micros, time) {
-            (Some(micros), Some(time)) if micros != BY_ITSELF => (micros, time),
-            _ => {
-                self.others.push((place, called, timestamp_ms));
-                (BY_ITSELF, 0)
-            }
-        };
         self.bytes.extend_from_slice(payload);
-        let time_and_severity = time | severity as i32;
-        self.records.push(Queued { length: payload.len() as u32, called, time_and_severity });
+        let stamp = self.stamps.add(place, severity, called, timestamp_ms);
+        self.records.push(Queued { length: payload.len() as u32, stamp });
     }
 
-    fn meta(&self, number: u64, record: Queued, tracked: Option<Arc<Tracked>>) -> Meta {
-        let Queued { called, time_and_severity, .. } = record;
-        let severity = Severity::ALL[(time_and_severity & 7) as usize % Severity::ALL.len()];
-        let (begin, first_ms) = self.begin.unwrap_or((Moment::now(), 0));
-        let near = (begin.later_by(called.into()), first_ms.saturating_add(i64::from(time_and_severity >> 3)));
-        let (called, timestamp_ms) = match called {
-            BY_ITSELF => {
-                let place = (number - self.number) as usize;
-                let found = self.others.binary_search_by_key(&place, |(place, ..)| *place);
-                found.map_or(near, |at| (self.others[at].1, self.others[at].2))
-            }
-            _ => near,
-        };
+    fn meta(&self, number: u64, stamp: Stamp, tracked: Option<Arc<Tracked>>) -> Meta {
+        let (severity, called, timestamp_ms) = self.stamps.of((number - self.number) as usize, stamp);
         Meta { severity, timestamp_ms, called, number, tracked }
     }
 
@@ -249,7 +207,7 @@ impl Batch {
         self.bytes.clear();
         self.records.clear();
         self.tracked.clear();
-        self.others.clear();
+        self.stamps.clear();
         (self.start, self.next) = (0, 0);
         Some(self)
     }
@@ -271,7 +229,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::severity::Severity;
 
     /// Calls are some hours ago to some hours ahead, event times any: both near each other as a rule.
     fn metas() -> impl Strategy<Value = Vec<(usize, i64, i64)>> {

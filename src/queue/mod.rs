@@ -7,6 +7,7 @@
 mod batch;
 mod generations;
 mod overflow;
+mod stamps;
 mod sync;
 
 use std::collections::{HashMap, VecDeque};
