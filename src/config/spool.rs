@@ -58,7 +58,8 @@ impl Spool {
         }
     }
 
-    /// Bounds what its files take on the disk. Default: 1 GiB; from 1 MiB on.
+    /// Bounds what its files take on the disk. Default: 1 GiB; from 1 MiB on. What a client gives back, at the end or after an
+    /// outage, is kept in files beside these: of as much as was in memory, and within the same bound by themselves.
     ///
     /// A record takes 22 bytes more than its payload, and one that is appended alone 86; one that is awaited, and with
     /// [`on_delivery_error`](crate::Config::on_delivery_error) each, its target and 10 bytes more. Room comes back by the
