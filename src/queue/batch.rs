@@ -17,7 +17,7 @@ pub(super) const FULL_BYTES: usize = 128 * 1024;
 const FULL_RECORDS: usize = 2 * 1024;
 
 /// What a full batch has of records, if they are of the usual size.
-const USUAL_RECORDS: usize = FULL_BYTES / 256;
+const USUAL_RECORDS: usize = FULL_BYTES / 128;
 
 /// What Kafka's protocol can say of a record's length at most.
 pub(super) const LONGEST: usize = i32::MAX as usize;
