@@ -160,7 +160,7 @@ impl Shift<'_> {
                 continue;
             }
 
-            let gathers = gather.is_some_and(|until| Instant::now() < until);
+            let gathers = self.has_nothing_at_hand() && gather.is_some_and(|until| Instant::now() < until);
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 let took = !gathers && self.hand_over();
                 if let Some(client) = &mut self.client {
@@ -177,10 +177,10 @@ impl Shift<'_> {
                     let patience = client.patience();
                     // Asked now: the outcomes have made room.
                     let has_room = self.has_room();
-                    if (self.batch.is_none() && self.waiting.is_empty()) || !has_room {
+                    if self.has_nothing_at_hand() || !has_room {
                         if !gathers {
-                            // Where there were records, there will be more.
-                            gather = (took && !rest.is_zero()).then(|| Instant::now() + rest);
+                            // Where there were records, there will be more. What had no room goes on as soon as there is.
+                            gather = (took && has_room && !rest.is_zero()).then(|| Instant::now() + rest);
                         }
                         let room = match (has_room, gather) {
                             (false, _) if self.detour.is_some() => Room::OnDisk,
@@ -268,6 +268,11 @@ impl Shift<'_> {
             self.worker.queue.recycle(batch);
         }
         true
+    }
+
+    /// Whether all that was taken from the queue is with the client, or on the disk.
+    fn has_nothing_at_hand(&self) -> bool {
+        self.batch.is_none() && self.waiting.is_empty()
     }
 
     /// Whether another batch may go to the client, by its own word and by the queue's.
