@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::format::EventTime;
 
-/// How long a thread goes by one reading of both. If the system's clock is set in that time, the moment may be wrong
+/// How long a thread goes by one reading of both, in microseconds. If the system's clock is set in that time, the moment may be wrong
 /// by so much, and no more.
 const LONGEST: u64 = 100_000;
 

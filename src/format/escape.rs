@@ -29,14 +29,7 @@ pub(super) fn display_contents(text: fmt::Arguments<'_>, out: &mut Output<'_>) {
 /// Appends the inside of a JSON string.
 #[inline]
 pub(super) fn contents(text: &str, out: &mut Output<'_>) {
-    let bytes = text.as_bytes();
-    let pushed = match bytes.len() {
-        16..=32 => out.push_by_ends::<16, true>(bytes),
-        8..16 => out.push_by_ends::<8, true>(bytes),
-        4..8 => out.push_by_ends::<4, true>(bytes),
-        _ => false,
-    };
-    if !pushed {
+    if !out.push_in_blocks::<true>(text.as_bytes()) {
         any_contents(text, out);
     }
 }

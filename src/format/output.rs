@@ -63,21 +63,26 @@ impl<'a> Output<'a> {
     /// Appends a piece that is short as a rule, without a call for so little.
     #[inline]
     pub(super) fn push_short(&mut self, piece: &[u8]) {
-        let pushed = match piece.len() {
-            16..=32 => self.push_by_ends::<16, false>(piece),
-            8..16 => self.push_by_ends::<8, false>(piece),
-            4..8 => self.push_by_ends::<4, false>(piece),
-            _ => false,
-        };
-        if !pushed {
+        if !self.push_in_blocks::<false>(piece) {
             self.push(piece);
         }
     }
 
-    /// Appends a piece of `N` to twice as many bytes, as its first and its last `N`, which may overlap. Nothing is done, and
-    /// false returned, where there is no place for it, or it is to be `PLAIN` and is not.
+    /// Appends a piece of four to 32 bytes. Nothing is done, and false returned, where it is not, or there is no place for it,
+    /// or it is to be `PLAIN` and is not.
     #[inline(always)]
-    pub(super) fn push_by_ends<const N: usize, const PLAIN: bool>(&mut self, piece: &[u8]) -> bool {
+    pub(super) fn push_in_blocks<const PLAIN: bool>(&mut self, piece: &[u8]) -> bool {
+        match piece.len() {
+            16..=32 => self.push_by_ends::<16, PLAIN>(piece),
+            8..16 => self.push_by_ends::<8, PLAIN>(piece),
+            4..8 => self.push_by_ends::<4, PLAIN>(piece),
+            _ => false,
+        }
+    }
+
+    /// The same for `N` to twice as many bytes: as the first and the last `N`, which may overlap.
+    #[inline(always)]
+    fn push_by_ends<const N: usize, const PLAIN: bool>(&mut self, piece: &[u8]) -> bool {
         let (Some(first), Some(last)) = (piece.first_chunk::<N>(), piece.last_chunk::<N>()) else { return false };
         let start = self.buffer.length;
         let end = start + piece.len();

@@ -21,7 +21,7 @@ use self::sync::{Condvar, Mutex};
 use crate::config::Overflow;
 use crate::delivery::{Counters, DropReason, Tracked};
 
-/// Emptied batches that are kept for the next records, of 160 KiB each as a rule: a burst has its memory from the one before,
+/// Emptied batches that are kept for the next records, of 140 KiB each as a rule: a burst has its memory from the one before,
 /// and not from the system, a page at a time.
 const MOST_SPARES: usize = 64;
 

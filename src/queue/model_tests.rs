@@ -31,9 +31,12 @@ fn queue(records: usize, overflow: Overflow) -> (Arc<Queue>, Arc<Counters>) {
     (Arc::new(Queue::new(records, 1 << 20, overflow, Arc::clone(&counters))), counters)
 }
 
+fn meta() -> Meta {
+    Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None }
+}
+
 fn push(queue: &Queue, thread: u8, number: u8) -> Result<(), DropReason> {
-    let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
-    queue.push(&[thread, number], meta).map(drop).map_err(|refused| refused.reason)
+    queue.push(&[thread, number], meta()).map(drop).map_err(|refused| refused.reason)
 }
 
 /// What the worker does, with a client that delivers at once: it lets records gather after each turn that had some.
@@ -215,13 +218,7 @@ fn a_flush_waits_for_what_callers_write_to_the_disk_in_whatever_order_it_comes_t
                 thread::spawn(move || {
                     for number in 0..3 {
                         let record = [caller, number];
-                        let meta = Meta {
-                            severity: Severity::Info,
-                            timestamp_ms: 0,
-                            called: Moment::now(),
-                            number: 0,
-                            tracked: None,
-                        };
+                        let meta = meta();
                         let announced = queue.announce(&meta).unwrap();
                         if (caller + number) % 3 == 2 {
                             queue.retract(announced, &meta, true);
@@ -267,7 +264,7 @@ fn what_a_caller_has_written_to_the_disk_wakes_the_worker() {
                 }
             }
         });
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
+        let meta = meta();
         for number in 1..3 {
             let announced = queue.announce(&meta).unwrap();
             disk.0.lock().0.push(announced.generation);
@@ -289,7 +286,7 @@ fn what_a_caller_has_written_to_the_disk_wakes_the_worker() {
 fn a_shutdown_ends_with_the_record_that_the_disk_refuses_last() {
     let model = || {
         let (queue, counters) = queue(100, Overflow::DropNewest);
-        let meta = Meta { severity: Severity::Info, timestamp_ms: 0, called: Moment::now(), number: 0, tracked: None };
+        let meta = meta();
         let announced = queue.announce(&meta).unwrap();
         let worker = thread::spawn({
             let queue = Arc::clone(&queue);
