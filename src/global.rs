@@ -100,7 +100,8 @@ pub fn awaited(
 /// A handle on the logger that [`init`] installed.
 ///
 /// Dropping it flushes up to 5 s, and never stops the pipeline: other threads may go on logging. Bound to `_guard`
-/// in `main` it is dropped at the end of `main`; bound to `_` it is dropped at once, which does no harm.
+/// in `main` it is dropped at the end of `main`; bound to `_` it is dropped at once, which does no harm: while nothing
+/// has been logged yet it does not wait, not even for what a spool has kept from an earlier process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Guard {
@@ -135,6 +136,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        let stats = self.logger.stats();
+        // As in `init(config)?;`: what a process before this one left on the disk is not waited for.
+        if stats.submitted == stats.recovered {
+            return;
+        }
         if self.logger.flush_timeout(LAST_FLUSH).is_err() {
             *GAVE_UP.lock() = Some(Instant::now());
         }

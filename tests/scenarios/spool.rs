@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_log::{Config, Spool, SpoolMode, Transport};
 
@@ -31,6 +31,14 @@ pub fn scenarios() -> Vec<Scenario> {
             a_return_from_main_leaves_in_the_spool_what_no_broker_took => |transport| {
                 kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
                 (0..UNSENT).for_each(|n| log::info!(n; "before"));
+            };
+            a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left => |transport| {
+                let before = Instant::now();
+                kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
+                say("took", before.elapsed().as_millis());
+                say("recovered", kafka_log::stats().recovered);
+                (0..UNSENT).for_each(|n| log::info!(n; "before"));
+                kafka_log::shutdown(Duration::ZERO);
             };
         }
     }
@@ -156,4 +164,14 @@ fn a_return_from_main_leaves_in_the_spool_what_no_broker_took(child: Child) {
     child.again().with(DIRECTORY, directory.spool()).on("127.0.0.1:1", &broker.topic).succeeds();
     deliver(&child, &broker, &directory);
     assert_eq!(numbers(&broker), (0..UNSENT).collect::<Vec<_>>());
+}
+
+fn a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left(child: Child) {
+    let directory = Directory::of(&child);
+    let start = || child.again().with(DIRECTORY, directory.spool()).on("127.0.0.1:1", "nowhere").succeeds();
+    assert_eq!(start().said::<u64>("recovered"), 0);
+    let next = start();
+    assert_eq!(next.said::<u64>("recovered"), UNSENT);
+    // A flush that nobody answers would take 5 s.
+    assert!(next.said::<u64>("took") < 2_500, "{} ms", next.said::<u64>("took"));
 }
