@@ -15,8 +15,6 @@ pub enum Who {
     KafkaLogger,
     Tracing,
     Logforth,
-    /// No logger at all.
-    Nobody,
 }
 
 impl Who {
@@ -33,7 +31,6 @@ impl Who {
             Who::KafkaLogger => "kafka-logger",
             Who::Tracing => "tracing",
             Who::Logforth => "logforth",
-            Who::Nobody => "nobody",
         }
     }
 
@@ -47,7 +44,6 @@ impl Who {
             Who::KafkaLogger => "kafka-logger 0.1.0",
             Who::Tracing => "tracing JSON to a file",
             Who::Logforth => "logforth JSON to a file",
-            Who::Nobody => "no logger",
         }
     }
 

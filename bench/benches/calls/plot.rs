@@ -86,6 +86,5 @@ fn color(who: Who) -> RGBColor {
         Who::KafkaLogger => RGBColor(148, 103, 189),
         Who::Tracing => RGBColor(255, 127, 14),
         Who::Logforth => RGBColor(140, 86, 75),
-        Who::Nobody => BLACK,
     }
 }

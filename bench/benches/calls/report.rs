@@ -31,9 +31,11 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments, load:
             clock_step.unwrap_or_default()
         );
     }
-    let off =
-        |row: &Row| vec![row.who.name().into(), row.figures.loop_mean.map_or("-".into(), |ns| format!("{ns:.2} ns"))];
-    show("A call below the level", &["", "a call"], results.off.iter().map(off).collect(), &[how::OFF]);
+    let off = |row: &Row| {
+        let short = |ns: Option<f64>| ns.map_or("-".into(), |ns| format!("{ns:.2} ns"));
+        vec![row.who.name().into(), short(row.figures.loop_mean), short(row.figures.floor_loop_mean)]
+    };
+    show("A call below the level", &["", "a call", "log's own"], results.off.iter().map(off).collect(), &[how::OFF]);
     let lone = |row: &Row| {
         let Measured { p50, p99, max, .. } = row.figures;
         vec![row.who.name().into(), time(p50), time(p99), time(max), reasons(row)]

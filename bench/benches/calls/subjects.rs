@@ -26,10 +26,9 @@ use crate::common::{BATCH_BYTES, LINGER, Yardstick};
 /// Runs the task as the logger that it names.
 pub fn run(task: &Task) {
     match task.who {
-        Who::Nobody => child::run(task, &Nobody),
         Who::Floor => {
             install(Floor);
-            child::run(task, &Nobody);
+            child::run(task, &Encoding);
         }
         Who::Async | Who::Sync => child::run(task, &Ours(kafka_log::init(config(task)).expect("a logger"))),
         Who::HandRolled => {
@@ -53,10 +52,10 @@ fn waits(task: &Task) -> bool {
     matches!(task.load, Load::Stream { .. })
 }
 
-/// No logger, or one that has nothing to wait for.
-struct Nobody;
+/// Has nothing to wait for.
+struct Encoding;
 
-impl Subject for Nobody {
+impl Subject for Encoding {
     fn drain(&self, _: u64) -> Result<(), String> {
         Ok(())
     }

@@ -61,6 +61,9 @@ const BURST: u64 = 50_000;
 /// And so many bytes.
 const BURST_BYTES: u64 = 16 << 20;
 
+/// Half of them are timed call by call, half as a whole.
+const BURSTS: u64 = 40;
+
 /// One row to be: what is run for it, again in each round.
 struct Cell {
     who: Who,
@@ -76,13 +79,14 @@ struct Cell {
 
 impl Suite<'_> {
     pub fn run(&self) -> Results {
+        self.warm_the_broker();
         let mut results = Results::default();
         if self.arguments.has(Part::Table) {
             results.rows = self.rows(self.table());
         }
         if self.arguments.has(Part::Off) {
             let calls = self.amount(100_000_000, 10_000_000);
-            let who = [Who::Nobody, Who::Async, Who::Sync];
+            let who = [Who::Async, Who::Sync];
             results.off = self.rows(who.map(|who| cell(who, "level off", State::Up).calls(Load::Off { calls })).into());
         }
         if self.arguments.has(Part::Lone) {
@@ -101,6 +105,17 @@ impl Suite<'_> {
             results.growth = self.rows(self.growth());
         }
         results
+    }
+
+    /// A broker that has just started compiles itself on the processors that are measured.
+    fn warm_the_broker(&self) {
+        let load = Load::Stream { threads: 1, records: self.amount(2_000_000, 20_000) };
+        for who in [Who::HandRolled, Who::Async, Who::Sync] {
+            eprintln!("before: {}, to a broker that gets warm", who.name());
+            if let Err(error) = self.children.run(who, load, State::Up, |_| ()) {
+                eprintln!("before: {}: {error}", who.name());
+            }
+        }
     }
 
     fn amount(&self, whole: u64, short: u64) -> u64 {
@@ -149,7 +164,7 @@ impl Suite<'_> {
 
     fn hot(&self, threads: usize, message: Option<usize>) -> Load {
         let burst = message.map_or(BURST, |length| BURST.min(BURST_BYTES / length as u64));
-        Load::Hot { threads, burst, bursts: self.amount(12, 2) }
+        Load::Hot { threads, burst, bursts: self.amount(BURSTS, 2) }
     }
 
     fn stream(&self, threads: usize, message: Option<usize>) -> Load {

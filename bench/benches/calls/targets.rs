@@ -23,10 +23,9 @@ pub fn of(results: &Results) -> Vec<Target> {
     for who in [Who::Async, Who::Sync] {
         calls(results, who, &mut targets);
     }
-    let nobody = of_who(&results.off, Who::Nobody).and_then(|row| row.figures.loop_mean);
     for who in [Who::Async, Who::Sync] {
-        let ours = of_who(&results.off, who).and_then(|row| row.figures.loop_mean);
-        at_most(format!("{}: level off, beside no logger", who.name()), over(ours, nobody), 1.1, &mut targets);
+        let own = of_who(&results.off, who).and_then(|row| over(row.figures.loop_mean, row.figures.floor_loop_mean));
+        at_most(format!("{}: level off, beside log's own", who.name()), own, 1.1, &mut targets);
     }
     let yardstick = of_who(&results.delivery, Who::HandRolled).and_then(|row| row.figures.rate);
     for (who, bound) in [(Who::Async, 1.0), (Who::Sync, 2.0)] {
