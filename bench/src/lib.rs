@@ -10,3 +10,10 @@ pub mod machine;
 pub mod record;
 pub mod task;
 mod usage;
+
+/// The one in the middle; of an even number, what is between both.
+pub fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    let (lower, upper) = (figures.len().saturating_sub(1) / 2, figures.len() / 2);
+    Some(f64::midpoint(*figures.get(lower)?, *figures.get(upper)?))
+}

@@ -12,6 +12,7 @@ use quanta::Clock;
 
 use crate::child::Subject;
 use crate::floor::Floor;
+use crate::median;
 use crate::record::{Record, Records};
 use crate::task::{Load, Measured, State, Task};
 use crate::usage;
@@ -110,22 +111,21 @@ impl<S: Subject> Run<'_, S> {
         let between = Barrier::new(threads);
         let (subject, records, clock) = (self.subject, &self.records, &self.clock);
         let thread = |thread: u64| {
-            let (mut calls, mut floor, mut first_times) = (Times::default(), Times::default(), histogram());
+            let mut all = Bursts::default();
             // Called as the process's logger is: not by its type.
             let floors: &dyn Log = black_box(&Floor);
             for round in 0..bursts {
                 let from = first + (round * threads as u64 + thread) * share;
                 let one_by_one = round % 2 == 0;
+                let (mut calls, mut floor) = (Times::default(), Times::default());
                 start.wait();
                 floor.take(from..from + share, one_by_one, clock, records, |record| record.log_by(floors));
                 between.wait();
                 calls.take(from..from + share, one_by_one, clock, records, |record| subject.call(record));
                 end.wait();
-                if round == 0 {
-                    first_times.add(&calls.times).expect("both have the same bounds");
-                }
+                all.add(&calls, &floor);
             }
-            (calls, floor, first_times)
+            all
         };
         let mut drained = Ok(());
         let parts: Vec<_> = thread::scope(|scope| {
@@ -142,16 +142,18 @@ impl<S: Subject> Run<'_, S> {
         });
         self.logged += bursts * share * threads as u64;
         drained?;
-        let (mut calls, mut floor, mut first_times) = (Times::default(), Times::default(), histogram());
-        for part in parts {
-            calls.add(&part.0);
-            floor.add(&part.1);
-            first_times.add(part.2).expect("all have the same bounds");
+        let (mut calls, mut floor) = (Times::default(), Times::default());
+        let mut beside = Vec::new();
+        for part in &parts {
+            calls.add(&part.calls);
+            floor.add(&part.floor);
+            beside.extend(&part.beside);
         }
         self.tell(&calls.times);
-        self.measured.first_p50 = Some(first_times.value_at_quantile(0.5) as f64);
+        self.measured.p50_beside = median(beside);
+        self.measured.first_p50 = median(parts.iter().filter_map(|part| part.first_p50).collect());
+        self.measured.first_p50_beside = median(parts.iter().filter_map(|part| part.beside.first().copied()).collect());
         self.measured.loop_mean = calls.loop_mean();
-        self.measured.floor_p50 = Some(floor.times.value_at_quantile(0.5) as f64);
         self.measured.floor_loop_mean = floor.loop_mean();
         Ok(())
     }
@@ -260,7 +262,28 @@ impl<S: Subject> Run<'_, S> {
     }
 }
 
-/// What the calls of a thread have taken.
+/// What the bursts of a thread have taken, and the floor before each.
+#[derive(Default)]
+struct Bursts {
+    calls: Times,
+    floor: Times,
+    /// The p50 of each burst whose calls are timed one by one, by that of the floor right before it.
+    beside: Vec<f64>,
+    first_p50: Option<f64>,
+}
+
+impl Bursts {
+    fn add(&mut self, calls: &Times, floor: &Times) {
+        if let (Some(p50), Some(floor_p50)) = (calls.p50(), floor.p50()) {
+            self.beside.push(p50 / floor_p50);
+            self.first_p50.get_or_insert(p50);
+        }
+        self.calls.add(calls);
+        self.floor.add(floor);
+    }
+}
+
+/// What calls have taken.
 struct Times {
     /// One by one.
     times: Histogram<u64>,
@@ -307,6 +330,10 @@ impl Times {
         self.times.add(&other.times).expect("all have the same bounds");
         self.whole += other.whole;
         self.calls += other.calls;
+    }
+
+    fn p50(&self) -> Option<f64> {
+        (!self.times.is_empty()).then(|| self.times.value_at_quantile(0.5) as f64)
     }
 
     fn loop_mean(&self) -> Option<f64> {

@@ -127,11 +127,13 @@ pub struct Measured {
     pub max: Option<f64>,
     /// The median of the first burst alone: with the broker away the queue is full after it.
     pub first_p50: Option<f64>,
+    /// Both by the floor's, in the same threads right before: of all bursts whose calls are timed one by one the median,
+    /// and of the first.
+    pub p50_beside: Option<f64>,
+    pub first_p50_beside: Option<f64>,
     /// A whole loop's time by its calls, without a clock in it.
     pub loop_mean: Option<f64>,
-    /// What the floor takes in the same threads between the bursts: the median of calls timed one by one, and the mean
-    /// of those that are not.
-    pub floor_p50: Option<f64>,
+    /// That of the floor in the same threads before the bursts; or the load's own yardstick.
     pub floor_loop_mean: Option<f64>,
     /// Records a second, from the first call to the last acknowledgement.
     pub rate: Option<f64>,

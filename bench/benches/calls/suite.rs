@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::arguments::{Arguments, Part};
 use crate::children::Children;
-use crate::common::median;
+use kafka_log_bench::median;
 
 pub struct Suite<'a> {
     pub children: &'a Children,
@@ -285,7 +285,8 @@ fn medians(rounds: &[Measured]) -> Measured {
         max: of(|round| round.max),
         first_p50: of(|round| round.first_p50),
         loop_mean: of(|round| round.loop_mean),
-        floor_p50: of(|round| round.floor_p50),
+        p50_beside: of(|round| round.p50_beside),
+        first_p50_beside: of(|round| round.first_p50_beside),
         floor_loop_mean: of(|round| round.floor_loop_mean),
         rate: of(|round| round.rate),
         cpu_seconds: of(|round| round.cpu_seconds),

@@ -50,7 +50,7 @@ fn calls(results: &Results, who: Who, targets: &mut Vec<Target>) {
     let row = |who, load: &str, broker| {
         results.rows.iter().find(|row| row.who == who && row.load == load && row.broker == broker)
     };
-    let p50 = |row: Option<&Row>| row.and_then(|row| over(row.figures.p50, row.figures.floor_p50));
+    let p50 = |row: Option<&Row>| row?.figures.p50_beside;
     let mean = |row: Option<&Row>| row.and_then(|row| over(row.figures.loop_mean, row.figures.floor_loop_mean));
     let ours = row(who, "hot, 1", State::Up);
     let name = who.name();
@@ -64,7 +64,7 @@ fn calls(results: &Results, who: Who, targets: &mut Vec<Target>) {
     at_most(format!("{name}: hot, 2: p50 beside the floor"), p50(two), 1.5, targets);
     for broker in [State::Absent, State::Frozen] {
         let away = row(who, "hot, 1", broker);
-        let filling = away.and_then(|row| over(row.figures.first_p50, row.figures.floor_p50));
+        let filling = away.and_then(|row| row.figures.first_p50_beside);
         let word = broker.word();
         let what = format!("{name}: hot, 1: p50, {word} beside up");
         at_most(what, over(p50(away), p50(ours)), 1.1, targets);

@@ -113,9 +113,3 @@ pub fn arrived(servers: &str, topic: &str) -> u64 {
         })
         .sum()
 }
-
-/// The one in the middle; of an even number, the lower of both.
-pub fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len().saturating_sub(1) / 2).copied()
-}

@@ -40,7 +40,7 @@ const IDLE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// While no broker is connected, librdkafka has so many records at most: beside each it keeps more than most payloads take,
 /// and the queue next to nothing.
-const WINDOW: usize = 8 * 1024;
+const WINDOW: usize = 4 * 1024;
 
 /// And none that has waited for longer than this part of its delivery timeout: librdkafka's own begins with the hand-over.
 const FRESH: u32 = 8;
