@@ -61,6 +61,11 @@ impl Store {
         match *self {}
     }
 
+    #[cfg(test)]
+    pub(crate) fn hold_next_sync(&self) -> super::HeldSync {
+        match *self {}
+    }
+
     pub(crate) fn newest(&self) -> Chunk {
         match *self {}
     }

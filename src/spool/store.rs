@@ -9,6 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -41,6 +43,9 @@ pub(crate) struct Store {
     syncing: Mutex<Syncing>,
     /// Those who wait for an fsync that another does sleep here.
     synced: Condvar,
+    /// What the next sync says when it has begun, and what it waits for.
+    #[cfg(test)]
+    held: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +165,8 @@ impl Store {
             state: Mutex::new(state),
             cursor: Mutex::new(None),
             synced: Condvar::new(),
+            #[cfg(test)]
+            held: Mutex::new(None),
         })
     }
 
@@ -384,6 +391,14 @@ impl Store {
         self.state.lock().unsynced.push(Arc::new(device));
     }
 
+    /// The next fsync takes as long as the test likes.
+    #[cfg(test)]
+    pub(crate) fn hold_next_sync(&self) -> super::HeldSync {
+        let ((begins, begun), (_go_on, waits)) = (mpsc::channel(), mpsc::channel());
+        *self.held.lock() = Some((begins, waits));
+        super::HeldSync { begun, _go_on }
+    }
+
     /// Syncs the files and notes what is settled, whether it is due or not. It blocks for the disk, and no append.
     ///
     /// # Errors
@@ -426,6 +441,11 @@ impl Store {
             let names = std::mem::take(&mut state.unsynced_names);
             (std::mem::take(&mut state.unsynced), names, state.next - 1)
         };
+        #[cfg(test)]
+        if let Some((begins, waits)) = self.held.lock().take() {
+            let _ = begins.send(());
+            let _ = waits.recv();
+        }
         let mut result = files.iter().try_for_each(|file| file.sync_data());
         if names {
             result = result.and_then(|()| self.directory.sync());

@@ -275,6 +275,29 @@ fn syncing_is_due_when_something_was_written_and_not_before_its_time() {
 }
 
 #[test]
+fn while_one_thread_syncs_others_append_read_and_remove() {
+    let place = Place::new();
+    let store = Store::open(&place.spool().fsync(Fsync::Interval(Duration::ZERO))).unwrap();
+    append(&store, &[record("before")]).unwrap();
+    let sync = store.hold_next_sync();
+    let (sender, done) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.sync_now().unwrap());
+        sync.wait_begun();
+        scope.spawn(|| {
+            append(&store, &[record("meanwhile")]).unwrap();
+            let read = numbers(&store.read(1, ALL).unwrap());
+            store.remove_up_to(1);
+            sender.send((read, store.records())).unwrap();
+        });
+        let done = done.recv_timeout(Duration::from_secs(20));
+        drop(sync);
+        assert_eq!(done.expect("they wait for the sync"), (vec![1, 2], 1));
+    });
+    assert!(store.sync_due().is_some(), "what came meanwhile is for the next sync");
+}
+
+#[test]
 fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
     let place = Place::new();
     let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();

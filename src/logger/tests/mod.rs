@@ -237,6 +237,22 @@ fn a_client_that_panics_is_replaced_and_what_it_had_is_counted() {
 }
 
 #[test]
+fn a_worker_whose_client_has_no_room_for_the_rest_of_a_batch_goes_round_with_a_rest() {
+    const RECORDS: u64 = 50;
+    // Long enough that records gather for as long as they ever do.
+    let config = Config::default().linger(Duration::from_millis(100));
+    let (logger, script) = logger(config, Mode::NoRoom);
+    numbered(&logger, 0..RECORDS);
+    let before = script.polls();
+    script.mode(Mode::OneByOne);
+    logger.flush_timeout(LONG).unwrap();
+    let polls = script.polls() - before;
+    // Two of them deliver one, and a few are for what calls besides.
+    assert!(polls as u64 <= 3 * RECORDS, "{polls} for {RECORDS} records");
+    assert_eq!((script.taken().len() as u64, logger.stats().delivered), (RECORDS, RECORDS));
+}
+
+#[test]
 fn a_client_that_hangs_holds_up_neither_calls_nor_shutdown() {
     let (logger, script) = logger(Config::default(), Mode::Hold);
     numbered(&logger, 0..10);

@@ -131,22 +131,121 @@ fn an_outage_longer_than_the_delivery_timeout_sends_records_to_the_disk() {
     assert!(arrived(&script).ends_with(&all(0..600)), "in order, whatever was given back first");
 }
 
+/// After a flush: each record has its outcome, and the next logger on this directory finds nothing there.
+fn assert_nothing_is_left(logger: KafkaLogger, config: Config) {
+    let stats = logger.stats();
+    assert_eq!(stats.submitted, stats.delivered + stats.failed + stats.dropped.total(), "{stats:?}");
+    assert_eq!((stats.pending, stats.spooled), (0, 0), "{stats:?}");
+    logger.shutdown(LONG);
+    drop(logger);
+    assert_eq!(super::logger(config, Mode::Deliver).0.stats().recovered, 0);
+}
+
 #[test]
-fn a_client_that_panics_takes_nothing_with_it_that_is_on_the_disk() {
+fn a_client_that_panics_takes_nothing_with_it_that_was_written_ahead() {
+    // At any moment, and whether it gives back what it had or not.
+    for panics in [Mode::PanicInPoll, Mode::PanicThroughout, Mode::PanicInSubmit].into_iter().filter(|_| COMPILED) {
+        let directory = Directory::new("panic");
+        let config = || config(&directory, SpoolMode::WriteAhead);
+        let (sender, errors) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let told = config().on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap());
+        let (logger, script) = logger(told, Mode::Hold);
+        numbered(&logger, 0..999);
+        script.wait_taken(999);
+        // Out of their turn: they are on the disk as long as their elders are, and are sent again.
+        script.deliver_one(500);
+        script.deliver_one(10);
+        wait_until("two to be delivered", || logger.stats().delivered == 2);
+        script.mode(panics);
+        let awaited = logger.ainfo(999, NO_FIELDS);
+        script.wait_made(3);
+        script.mode(Mode::Deliver);
+        logger.flush_timeout(LONG).unwrap();
+        let stats = logger.stats();
+        assert_eq!((stats.submitted, stats.delivered, stats.failed), (1_000, 1_000, 0), "{panics:?}: {stats:?}");
+        assert_eq!(first_arrivals(&script), all(0..1_000), "{panics:?}");
+        futures_executor::block_on(awaited).unwrap();
+        assert!(errors.try_recv().is_err(), "{panics:?}: nothing has failed");
+        assert_nothing_is_left(logger, config());
+    }
+}
+
+#[test]
+fn what_a_client_that_panics_had_from_the_disk_and_from_memory_is_sent_by_the_next_one() {
+    let all_panics = [Mode::PanicInPoll, Mode::PanicConfused, Mode::PanicThroughout];
+    for panics in all_panics.into_iter().filter(|_| COMPILED) {
+        let directory = Directory::new("both");
+        let config = || config(&directory, SpoolMode::Overflow);
+        let (first, _script) = logger(config(), Mode::NoRoom);
+        numbered(&first, 0..100);
+        assert_eq!(first.shutdown(Duration::ZERO).spooled, 100);
+        drop(first);
+
+        let (sender, errors) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let told = config().on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap());
+        let (logger, script) = logger(told, Mode::Hold);
+        script.wait_taken(100);
+        // An acknowledgement, behind which memory does not take the way by the disk.
+        script.deliver_one(0);
+        wait_until("the delivery", || logger.stats().delivered == 1);
+        numbered(&logger, 100..149);
+        let awaited = logger.ainfo(149, NO_FIELDS);
+        script.wait_taken(150);
+        let stats = logger.stats();
+        let in_memory = stats.pending - stats.spooled;
+        assert!(in_memory > 0, "{stats:?}");
+        script.mode(panics);
+        script.wait_dropped(1);
+        script.mode(Mode::Deliver);
+        logger.flush_timeout(LONG).unwrap();
+        let stats = logger.stats();
+        // What it does not give back can be had from nowhere but the disk.
+        let failed = if panics == Mode::PanicThroughout { in_memory } else { 0 };
+        assert_eq!((stats.delivered, stats.failed), (150 - failed, failed), "{panics:?}: {stats:?}");
+        assert_eq!(first_arrivals(&script), all(0..150), "{panics:?}");
+        let again = script.taken().len() as u64 - 150;
+        assert_eq!(again, 150 - failed, "{panics:?}: the first is on the disk as long as the others are");
+        let told = futures_executor::block_on(awaited);
+        assert_eq!(told.is_err(), failed > 0, "{panics:?}");
+        assert_eq!(stats.callbacks_missed, failed, "{panics:?}");
+        assert!(errors.try_recv().is_err(), "{panics:?}: none is told to have failed that arrives");
+        assert_nothing_is_left(logger, config());
+    }
+}
+
+#[test]
+fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
     if !COMPILED {
         return;
     }
-    let directory = Directory::new("panic");
-    let (logger, script) = logger(config(&directory, SpoolMode::WriteAhead), Mode::Hold);
-    numbered(&logger, 0..1_000);
-    script.wait_taken(1_000);
+    let directory = Directory::new("no-room");
+    let config = || {
+        let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
+        Config::default().use_json(false).spool(spool)
+    };
+    let (sender, errors) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let told = config().on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap());
+    let (logger, script) = logger(told, Mode::Hold);
+    let long = "x".repeat(10_000);
+    (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    script.wait_taken(200);
     script.mode(Mode::PanicInPoll);
-    script.wait_made(2);
+    script.wait_dropped(1);
     script.mode(Mode::Deliver);
     logger.flush_timeout(LONG).unwrap();
     let stats = logger.stats();
-    assert_eq!((stats.submitted, stats.delivered, stats.failed, stats.pending), (1_000, 1_000, 0, 0), "{stats:?}");
-    assert_eq!((stats.spooled, first_arrivals(&script)), (0, all(0..1_000)));
+    // A megabyte has room for fewer than a hundred of them: the oldest.
+    assert!(stats.failed > 100 && stats.delivered > 20, "{stats:?}");
+    assert_eq!(arrived(&script)[200..], all(0..stats.delivered), "{stats:?}");
+    for n in stats.delivered..200 {
+        let error = errors.recv_timeout(LONG).expect("the callback is not called");
+        assert!(error.cause().contains("panicked") && error.payload().ends_with(format!(": {n}").as_bytes()));
+    }
+    assert!(errors.try_recv().is_err());
+    assert_nothing_is_left(logger, config());
 }
 
 #[test]
@@ -331,11 +430,11 @@ fn the_disk_takes_what_memory_cannot_while_no_client_can_be_made() {
         }
     }
     let stats = logger.stats();
-    assert_eq!((stats.failed, stats.dropped.total(), stats.pending), (1, 0, 9_999), "{stats:?}");
+    assert_eq!((stats.failed, stats.dropped.total(), stats.pending), (0, 0, 10_000), "{stats:?}");
     assert!(stats.spooled > 9_000, "{stats:?}");
     script.mode(Mode::Deliver);
     logger.flush_timeout(LONG).unwrap();
-    assert_eq!((logger.stats().delivered, arrived(&script)), (9_999, all(0..10_000)));
+    assert_eq!((logger.stats().delivered, first_arrivals(&script)), (10_000, all(0..10_000)));
 }
 
 #[test]
@@ -363,8 +462,7 @@ fn what_waits_behind_a_client_that_panics_is_not_forgotten_and_keeps_its_order()
         script.mode(Mode::Deliver);
         logger.flush_timeout(LONG).unwrap();
         let stats = logger.stats();
-        assert_eq!((stats.submitted, stats.delivered + stats.failed, stats.spooled), (80, 80, 0), "{stats:?}");
-        assert!(stats.failed < 80, "{stats:?}");
+        assert_eq!((stats.submitted, stats.delivered, stats.failed, stats.spooled), (80, 80, 0, 0), "{stats:?}");
         assert_eq!(first_arrivals(&script), all(0..80), "{queue_records}");
     }
 }
@@ -547,4 +645,50 @@ fn who_is_told_of_a_record_of_an_earlier_process_learns_its_target_and_size() {
     assert!(error.original_bytes().is_some_and(|bytes| bytes > 5_000) && error.payload().len() <= 1_000);
     second.flush_timeout(LONG).unwrap();
     assert_eq!((second.stats().recovered, second.stats().failed), (1, 1));
+}
+
+#[test]
+fn what_was_written_is_synced_while_there_is_no_client_that_lives() {
+    for panics in [Mode::PanicInPoll, Mode::PanicForGood].into_iter().filter(|_| COMPILED) {
+        let directory = Directory::new("synced");
+        let spool = directory.spool(SpoolMode::WriteAhead).fsync(Fsync::Interval(Duration::from_millis(20)));
+        let (logger, script) = logger(Config::default().use_json(false).spool(spool), Mode::Hold);
+        script.mode(panics);
+        numbered(&logger, 0..1);
+        script.wait_dropped(1);
+        let ahead = logger.pipeline.ahead.as_ref().unwrap();
+        for n in 1..6 {
+            numbered(&logger, n..n + 1);
+            wait_until("it to be synced", || ahead.is_synced());
+        }
+        script.mode(Mode::Deliver);
+        logger.flush_timeout(LONG).unwrap();
+        assert_eq!(first_arrivals(&script), all(0..6), "{panics:?}");
+    }
+}
+
+#[test]
+fn a_call_that_writes_ahead_waits_for_no_sync_of_another() {
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new("beside");
+    let spool = directory.spool(SpoolMode::WriteAhead).fsync(Fsync::Interval(Duration::from_millis(1)));
+    let (logger, script) = logger(Config::default().use_json(false).spool(spool), Mode::Deliver);
+    let sync = logger.pipeline.ahead.as_ref().unwrap().hold_next_sync();
+    numbered(&logger, 0..1);
+    sync.wait_begun();
+    let (sender, returned) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            numbered(&logger, 1..100);
+            let _ = (logger.stats(), logger.status());
+            sender.send(()).unwrap();
+        });
+        let in_time = returned.recv_timeout(LONG);
+        drop(sync);
+        in_time.expect("the calls wait for the sync");
+    });
+    logger.flush_timeout(LONG).unwrap();
+    assert_eq!(arrived(&script), all(0..100));
 }
