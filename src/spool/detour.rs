@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Chunk, Refusal, Store, Stored};
+use super::{Budget, Chunk, Refusal, Store, Stored};
 use crate::config::{Spool, SpoolMode};
 use crate::delivery::{Counters, DropReason, Losses, Tracked};
 use crate::error::SpoolError;
@@ -206,8 +206,8 @@ struct Parcel {
 }
 
 impl Lane {
-    fn open(spool: &Spool) -> Result<Lane, SpoolError> {
-        let store = Arc::new(RwLock::new(Some(Store::open(spool)?)));
+    fn open(spool: &Spool, budget: &Arc<Budget>) -> Result<Lane, SpoolError> {
+        let store = Arc::new(RwLock::new(Some(Store::open(spool, budget)?)));
         Ok(Lane { store, held: Arc::default(), chunk: Chunk::default(), at: 0, through: 0, next: 1 })
     }
 
@@ -273,8 +273,9 @@ impl Detour {
         counters: Arc<Counters>,
         health: Arc<Health>,
     ) -> Result<Detour, SpoolError> {
-        let main = Lane::open(spool)?;
-        let late = Lane::open(&Spool { directory: spool.directory.join(LATE), ..spool.clone() })?;
+        let budget = Budget::new(spool.max_bytes);
+        let main = Lane::open(spool, &budget)?;
+        let late = Lane::open(&Spool { directory: spool.directory.join(LATE), ..spool.clone() }, &budget)?;
         for damage in [&main, &late].into_iter().filter_map(|lane| lane.with(Store::damaged_at_open)) {
             if damage.records > 0 || damage.bytes > 0 {
                 let directory = spool.directory.display();

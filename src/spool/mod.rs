@@ -4,6 +4,7 @@
 // Without it there is nobody who makes some of these things.
 #![cfg_attr(not(feature = "spool"), allow(dead_code))]
 
+mod budget;
 #[cfg(feature = "spool")]
 mod directory;
 #[cfg(feature = "spool")]
@@ -20,6 +21,7 @@ mod detour;
 use std::fmt;
 use std::ops::Range;
 
+pub(crate) use self::budget::Budget;
 pub(crate) use self::detour::{Ahead, Detour, is_from_disk};
 pub(crate) use self::store::Store;
 use crate::severity::Severity;

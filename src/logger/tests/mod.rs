@@ -6,9 +6,11 @@ mod losses;
 mod overflow;
 mod spool;
 
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::*;
 use crate::State;
@@ -25,6 +27,19 @@ fn logger(config: Config, mode: Mode) -> (KafkaLogger, Script) {
 
 fn numbered(logger: &KafkaLogger, numbers: std::ops::Range<u64>) {
     numbers.for_each(|n| logger.info(n, NO_FIELDS));
+}
+
+/// A logger whose callback sends on what it is given.
+fn noting(config: Config, mode: Mode) -> (KafkaLogger, Script, mpsc::Receiver<DeliveryError>) {
+    let (sender, errors) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let (logger, script) =
+        logger(config.on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap()), mode);
+    (logger, script, errors)
+}
+
+fn next(errors: &mpsc::Receiver<DeliveryError>) -> DeliveryError {
+    errors.recv_timeout(LONG).expect("the callback is not called")
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
