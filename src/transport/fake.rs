@@ -36,7 +36,7 @@ pub(crate) enum Mode {
     OneByOne,
     /// As `PanicInPoll`, and gives none back, for it panics there too.
     PanicThroughout,
-    /// As `PanicInPoll`, and gives back each twice.
+    /// As `PanicInPoll`, and gives back each twice, and also what it has delivered out of turn.
     PanicConfused,
     /// As `PanicInPoll`, and no other client can be made.
     PanicForGood,
@@ -94,7 +94,12 @@ impl Script {
                     state.made += 1;
                     state.call = Some(Arc::clone(call));
                 });
-                Ok(Box::new(Fake { script: script.clone(), held: VecDeque::new(), is_ripe: false }))
+                Ok(Box::new(Fake {
+                    script: script.clone(),
+                    held: VecDeque::new(),
+                    is_ripe: false,
+                    delivered_out_of_turn: Vec::new(),
+                }))
             }),
         }
     }
@@ -136,14 +141,17 @@ impl Script {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.0.lock();
-        change(&mut state);
-        let call = state.call.clone();
-        drop(state);
-        self.state.1.notify_all();
+        self.note(change);
+        let call = self.state.0.lock().call.clone();
         if let Some(call) = call {
             call();
         }
+    }
+
+    /// The same by the worker itself, which is not called for it.
+    fn note(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.0.lock());
+        self.state.1.notify_all();
     }
 
     fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
@@ -160,6 +168,7 @@ struct Fake {
     held: VecDeque<(Generation, Meta, Vec<u8>)>,
     /// With `OneByOne`: what it holds has been there at a poll.
     is_ripe: bool,
+    delivered_out_of_turn: Vec<(Generation, Meta, Vec<u8>)>,
 }
 
 impl Fake {
@@ -186,7 +195,7 @@ impl Client for Fake {
         let generation = batch.generation();
         while let Some((payload, meta)) = batch.pop() {
             self.held.push_back((generation, meta, payload.to_vec()));
-            self.script.change(|state| state.taken.push(payload.to_vec()));
+            self.script.note(|state| state.taken.push(payload.to_vec()));
             assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
             if matches!(self.mode(), Mode::HoldOne | Mode::OneByOne) {
                 return;
@@ -206,6 +215,7 @@ impl Client for Fake {
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
             let (generation, meta, payload) = self.held.remove(place).unwrap();
+            self.delivered_out_of_turn.push((generation, meta.clone(), payload.clone()));
             outcomes.push(Outcome::of_one(generation, payload.len(), meta, Ok(ACK)));
         }
         let delivers = match self.mode() {
@@ -240,6 +250,9 @@ impl Client for Fake {
         let failed = |(generation, meta, payload): (Generation, Meta, Vec<u8>)| {
             Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload)))
         };
+        if self.mode() == Mode::PanicConfused {
+            self.held.extend(self.delivered_out_of_turn.drain(..));
+        }
         let mut given_back: Vec<Outcome> = self.held.drain(..).map(failed).collect();
         match self.mode() {
             Mode::HoldMixed => given_back.reverse(),

@@ -206,6 +206,27 @@ fn what_a_client_that_panics_had_from_the_disk_and_from_memory_is_sent_by_the_ne
 }
 
 #[test]
+fn a_client_that_gives_back_more_than_it_had_is_believed_for_no_more() {
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new();
+    let (logger, script) = logger(config(&directory, SpoolMode::Overflow), Mode::Hold);
+    numbered(&logger, 0..10);
+    script.wait_taken(10);
+    script.deliver_one(9);
+    wait_until("the delivery", || logger.stats().delivered == 1);
+    script.mode(Mode::PanicConfused);
+    script.wait_dropped(1);
+    script.mode(Mode::Deliver);
+    logger.flush_timeout(LONG).unwrap();
+    let stats = logger.stats();
+    assert_eq!((stats.submitted, stats.delivered, stats.failed), (10, 10, 0), "{stats:?}");
+    assert_eq!(arrived(&script)[10..], all(0..9));
+    assert_nothing_is_left(logger, config(&directory, SpoolMode::Overflow));
+}
+
+#[test]
 fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
     if !COMPILED {
         return;
