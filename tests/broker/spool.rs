@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::{env, iter};
 
 use kafka_log::{Config, KafkaLogger, Overflow, Spool, SpoolMode, State};
+use tempfile::TempDir;
 
 use crate::faults::{self, after, counted, in_a_hurry, log, log_while};
 use crate::records::{THREADS, assert_order, who_and_n};
@@ -55,9 +56,12 @@ pub(crate) fn more_than_memory_holds(target: &Target) {
     faults::all_is_there(target, &broker.bootstrap(), &name, logger, &logged);
 }
 
-/// What was in flight may be there twice; nothing fails.
+/// What was in flight may be there twice; nothing fails. Records go to the disk in two ways by turns, so that what a
+/// client gives back stands between others that are there already, by their order.
 pub(crate) fn longer_than_the_delivery_timeout(target: &Target) {
     const TIMEOUT: Duration = Duration::from_secs(2);
+    const TIMES: usize = 4;
+    const SOME: u64 = 50;
     let place = faults::place(target);
     // In one partition, so that the order is one of all.
     let (name, directory) = (create_topic(&place.broker.bootstrap(), 1), Directory::new());
@@ -66,7 +70,16 @@ pub(crate) fn longer_than_the_delivery_timeout(target: &Target) {
     let logged = log_while(&logger, || {
         after(&logger, 100);
         place.proxy.set(Mode::Blackhole);
-        wait::until("records to go to the disk", LONG, || logger.stats().spooled > 100);
+        // What is logged for a second after a client was replaced goes to the new one, and what comes then to the disk; after
+        // another the client is replaced, and what it had from memory joins what is there.
+        for _ in 0..TIMES {
+            let in_memory = || {
+                let stats = logger.stats();
+                stats.pending - stats.spooled
+            };
+            wait::until("a client to have some from memory", LONG, || in_memory() >= SOME);
+            wait::until("the disk to have all", LONG, || in_memory() < SOME / 2);
+        }
         place.proxy.heal();
         after(&logger, 100);
     });
@@ -144,12 +157,12 @@ pub(crate) fn is_child() -> bool {
 
 /// An application that writes ahead until it is killed, and writes down how far each of its threads is.
 pub(crate) fn child() {
-    let directory = Directory(PathBuf::from(env::var_os(DIRECTORY).unwrap()));
+    let directory = PathBuf::from(env::var_os(DIRECTORY).unwrap());
     let config = Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap());
     let config = Client::named(&env::var(CLIENT).unwrap()).chosen(config);
-    let logger = config.spool(ahead(&directory)).build().unwrap();
+    let logger = config.spool(ahead(&spool_in(&directory))).build().unwrap();
     let first: Vec<u64> = env::var(FIRST).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
-    let returned = directory.returned();
+    let returned = File::create(returned_in(&directory)).unwrap();
     let note = |who: u64, next: u64| returned.write_all_at(&next.to_le_bytes(), who * 8).unwrap();
     (0..).zip(&first).for_each(|(who, next)| note(who, *next));
     // Another moment each time, in the middle of whatever is going on; the broker has some of it by then.
@@ -185,7 +198,7 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
     for _ in 0..kills {
         let mut command = Command::new(env::current_exe().unwrap());
         command
-            .env(DIRECTORY, &directory.0)
+            .env(DIRECTORY, directory.0.path())
             .env(SERVERS, broker.bootstrap())
             .env(TOPIC, &name)
             .env(CLIENT, format!("{:?}", target.client))
@@ -198,7 +211,7 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
             *first = next + 1;
         }
     }
-    let config = target.config_at(&broker.bootstrap(), &name).spool(ahead(&directory));
+    let config = target.config_at(&broker.bootstrap(), &name).spool(ahead(&directory.spool()));
     let logger = config.build().unwrap();
     logger.flush_timeout(LONG).unwrap();
     let stats = logger.shutdown(LONG).stats;
@@ -220,8 +233,8 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
 
 // ---- what the trials share ----------------------------------------------------------------------------------------
 
-fn ahead(directory: &Directory) -> Spool {
-    Spool::new(directory.spool()).mode(SpoolMode::WriteAhead)
+fn ahead(spool: &Path) -> Spool {
+    Spool::new(spool).mode(SpoolMode::WriteAhead)
 }
 
 fn create_topic(bootstrap: &str, partitions: usize) -> String {
@@ -244,27 +257,21 @@ fn log_range(logger: &KafkaLogger, numbers: Range<u64>) {
     });
 }
 
-/// A directory of a trial.
-struct Directory(PathBuf);
+/// A directory that goes with the trial; its children have it by its path.
+struct Directory(TempDir);
 
 impl Directory {
     fn new() -> Directory {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(topic::unique("spool"));
-        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("no directory {}: {error}", path.display()));
-        Directory(path)
+        Directory(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("no directory could be made"))
     }
 
     fn spool(&self) -> PathBuf {
-        self.0.join("spool")
+        spool_in(self.0.path())
     }
 
-    /// Where a child writes down, for each thread, the first record whose call has not returned.
-    fn returned(&self) -> File {
-        File::create(self.0.join("returned")).unwrap()
-    }
-
+    /// For each thread of a child, the first record whose call has not returned.
     fn nexts(&self) -> Vec<u64> {
-        let bytes = fs::read(self.0.join("returned")).unwrap_or_else(|error| panic!("nothing was written: {error}"));
+        let bytes = fs::read(returned_in(self.0.path())).unwrap_or_else(|error| panic!("nothing was written: {error}"));
         let nexts = bytes.chunks_exact(8).map(|next| u64::from_le_bytes(next.try_into().expect("eight bytes")));
         let nexts: Vec<u64> = nexts.collect();
         assert_eq!(nexts.len() as u64, THREADS);
@@ -272,8 +279,11 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn spool_in(directory: &Path) -> PathBuf {
+    directory.join("spool")
+}
+
+/// Where a child writes down how far each of its threads is.
+fn returned_in(directory: &Path) -> PathBuf {
+    directory.join("returned")
 }
