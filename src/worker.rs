@@ -170,7 +170,7 @@ impl Shift<'_> {
                 continue;
             }
 
-            let gathers = self.has_nothing_at_hand() && gather.is_some_and(|until| Instant::now() < until);
+            let gathers = gather.is_some_and(|until| Instant::now() < until);
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 let took = !gathers && self.hand_over();
                 if let Some(client) = &mut self.client {
@@ -189,7 +189,8 @@ impl Shift<'_> {
                     let has_room = self.has_room();
                     if self.has_nothing_at_hand() || !has_room {
                         if !gathers {
-                            // Where there were records, there will be more. What had no room goes on as soon as there is.
+                            // Where there were records, there will be more. But what had no room goes on as soon as there
+                            // is: with that at hand, the worker would gather without a rest.
                             gather = (took && has_room && !rest.is_zero()).then(|| Instant::now() + rest);
                         }
                         let room = match (has_room, gather) {
@@ -205,7 +206,10 @@ impl Shift<'_> {
                     }
                 }
                 (Ok(_), None) => {}
-                (Err(panic), _) => self.bury_client(&*panic),
+                (Err(panic), _) => {
+                    gather = None;
+                    self.bury_client(&*panic);
+                }
             }
         }
     }

@@ -5,20 +5,20 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use std::{env, iter};
 
-use kafka_log::{Config, KafkaLogger, Overflow, Spool, SpoolMode, State};
+use kafka_log::{KafkaLogger, Overflow, Spool, SpoolMode, State};
 use tempfile::TempDir;
 
+use crate::child;
 use crate::faults::{self, after, counted, in_a_hurry, log, log_while};
 use crate::records::{THREADS, assert_order, who_and_n};
 use crate::support::process::{raise, run};
 use crate::support::proxy::Mode;
 use crate::support::{topic, wait};
-use crate::target::{Client, LONG, Target};
+use crate::target::{LONG, Target};
 
 /// What memory has room for: a small part of what is logged.
 const ROOM: u64 = 1_000;
@@ -32,7 +32,7 @@ pub(crate) fn more_than_memory_holds(target: &Target) {
     const EACH: u64 = 10_000;
     const BEFORE: u64 = 100;
     let broker = &faults::place(target).broker;
-    let (name, directory) = (create_topic(&broker.bootstrap(), 4), Directory::new());
+    let (name, directory) = (topic::create_unique(&broker.bootstrap(), "spool", 4), Directory::new());
     // Callers wait for the disk where they are faster than that.
     let config = target.config_at(&broker.bootstrap(), &name).queue_records(ROOM as usize).overflow(Overflow::Block);
     let logger = config.spool(Spool::new(directory.spool())).build().unwrap();
@@ -64,7 +64,7 @@ pub(crate) fn longer_than_the_delivery_timeout(target: &Target) {
     const SOME: u64 = 50;
     let place = faults::place(target);
     // In one partition, so that the order is one of all.
-    let (name, directory) = (create_topic(&place.broker.bootstrap(), 1), Directory::new());
+    let (name, directory) = (topic::create_unique(&place.broker.bootstrap(), "spool", 1), Directory::new());
     let config = in_a_hurry(target.config_at(&place.proxy.address(), &name)).delivery_timeout(TIMEOUT);
     let logger = config.spool(Spool::new(directory.spool())).build().unwrap();
     let logged = log_while(&logger, || {
@@ -104,7 +104,7 @@ pub(crate) fn left_at_the_end(target: &Target) {
     for max_bytes in [1 << 30, SMALL] {
         place.proxy.heal();
         // One thread and one partition: what comes first is what was logged first.
-        let (name, directory) = (create_topic(&place.broker.bootstrap(), 1), Directory::new());
+        let (name, directory) = (topic::create_unique(&place.broker.bootstrap(), "spool", 1), Directory::new());
         let spool = || Spool::new(directory.spool()).max_bytes(max_bytes);
         // A part of it is in the client's hands at the end, and a part in memory.
         let config = || target.config_at(&place.proxy.address(), &name).queue_records(LEFT as usize).spool(spool());
@@ -146,9 +146,6 @@ pub(crate) fn left_at_the_end(target: &Target) {
 const KILLS: &str = "KAFKA_LOG_KILLS";
 
 const DIRECTORY: &str = "KAFKA_LOG_CHILD_SPOOL";
-const SERVERS: &str = "KAFKA_LOG_CHILD_SERVERS";
-const TOPIC: &str = "KAFKA_LOG_CHILD_TOPIC";
-const CLIENT: &str = "KAFKA_LOG_CHILD_CLIENT";
 const FIRST: &str = "KAFKA_LOG_CHILD_FIRST";
 
 pub(crate) fn is_child() -> bool {
@@ -157,11 +154,9 @@ pub(crate) fn is_child() -> bool {
 
 /// An application that writes ahead until it is killed, and writes down how far each of its threads is.
 pub(crate) fn child() {
-    let directory = PathBuf::from(env::var_os(DIRECTORY).unwrap());
-    let config = Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap());
-    let config = Client::named(&env::var(CLIENT).unwrap()).chosen(config);
-    let logger = config.spool(ahead(&spool_in(&directory))).build().unwrap();
-    let first: Vec<u64> = env::var(FIRST).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    let directory = PathBuf::from(child::variable(DIRECTORY));
+    let logger = child::config().spool(ahead(&spool_in(&directory))).build().unwrap();
+    let first: Vec<u64> = child::variable(FIRST).split(',').map(|number| number.parse().unwrap()).collect();
     let returned = File::create(returned_in(&directory)).unwrap();
     let note = |who: u64, next: u64| returned.write_all_at(&next.to_le_bytes(), who * 8).unwrap();
     (0..).zip(&first).for_each(|(who, next)| note(who, *next));
@@ -192,16 +187,13 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
     let kills: u64 = env::var(KILLS).map_or(2, |kills| kills.parse().expect("a number of kills"));
     let broker = &faults::place(target).broker;
     // In one partition: another process may choose another, and what the first had sent may be there twice.
-    let (name, directory) = (create_topic(&broker.bootstrap(), 1), Directory::new());
+    let (name, directory) = (topic::create_unique(&broker.bootstrap(), "spool", 1), Directory::new());
     let mut returned: BTreeMap<u64, Vec<Range<u64>>> = (0..THREADS).map(|who| (who, Vec::new())).collect();
     let mut first = vec![0; THREADS as usize];
     for _ in 0..kills {
-        let mut command = Command::new(env::current_exe().unwrap());
+        let mut command = child::command(target, &broker.bootstrap(), &name);
         command
             .env(DIRECTORY, directory.0.path())
-            .env(SERVERS, broker.bootstrap())
-            .env(TOPIC, &name)
-            .env(CLIENT, format!("{:?}", target.client))
             .env(FIRST, first.iter().map(u64::to_string).collect::<Vec<_>>().join(","));
         let ended = run("the child", &mut command, LONG).expect_err("it goes on until it is killed");
         assert!(ended.contains("SIGKILL"), "{ended}");
@@ -235,12 +227,6 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
 
 fn ahead(spool: &Path) -> Spool {
     Spool::new(spool).mode(SpoolMode::WriteAhead)
-}
-
-fn create_topic(bootstrap: &str, partitions: usize) -> String {
-    let name = topic::unique("spool");
-    topic::create(bootstrap, &name, partitions, &[]);
-    name
 }
 
 fn each_logged(each: u64) -> BTreeMap<u64, u64> {
