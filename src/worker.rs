@@ -104,6 +104,16 @@ fn tell_dropped(batch: &mut Batch, losses: &Losses) {
     }
 }
 
+/// Tells of these records that a client gave back, and counts them.
+fn told(given_back: Vec<(Meta, Vec<u8>)>, kind: DeliveryErrorKind, cause: &str) -> impl FnOnce(&Losses) -> usize {
+    let cause: Arc<str> = cause.into();
+    move |losses| {
+        let records = given_back.len();
+        given_back.into_iter().for_each(|(meta, payload)| losses.given_back(&meta, payload, kind, &cause));
+        records
+    }
+}
+
 /// Has a client that is given up give back what it can, and tells of that; how many records it was.
 fn take_back(client: &mut dyn Client, losses: &Losses, kind: DeliveryErrorKind, cause: &str) -> usize {
     if !losses.wants_payloads() {
@@ -160,7 +170,7 @@ impl Shift<'_> {
                 continue;
             }
 
-            let gathers = self.has_nothing_at_hand() && gather.is_some_and(|until| Instant::now() < until);
+            let gathers = gather.is_some_and(|until| Instant::now() < until);
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 let took = !gathers && self.hand_over();
                 if let Some(client) = &mut self.client {
@@ -179,7 +189,8 @@ impl Shift<'_> {
                     let has_room = self.has_room();
                     if self.has_nothing_at_hand() || !has_room {
                         if !gathers {
-                            // Where there were records, there will be more. What had no room goes on as soon as there is.
+                            // Where there were records, there will be more. But what had no room goes on as soon as there
+                            // is: with that at hand, the worker would gather without a rest.
                             gather = (took && has_room && !rest.is_zero()).then(|| Instant::now() + rest);
                         }
                         let room = match (has_room, gather) {
@@ -195,7 +206,10 @@ impl Shift<'_> {
                     }
                 }
                 (Ok(_), None) => {}
-                (Err(panic), _) => self.bury_client(&*panic),
+                (Err(panic), _) => {
+                    gather = None;
+                    self.bury_client(&*panic);
+                }
             }
         }
     }
@@ -312,13 +326,7 @@ impl Shift<'_> {
         let refused = self.save_what_the_client_has();
         // What the client did not give back, or the disk did not take, ends here as it would without a spool.
         let cause = "not acknowledged within `delivery_timeout`, and not taken by the spool";
-        self.fail_in_flight(DeliveryErrorKind::TimedOut, cause, |losses| {
-            let (back, cause) = (refused.len(), cause.into());
-            for (meta, payload) in refused {
-                losses.given_back(&meta, payload, DeliveryErrorKind::TimedOut, &cause);
-            }
-            back
-        });
+        self.fail_in_flight(DeliveryErrorKind::TimedOut, cause, told(refused, DeliveryErrorKind::TimedOut, cause));
         self.progress = Instant::now();
         self.replace_client();
     }
@@ -363,11 +371,12 @@ impl Shift<'_> {
         self.batch = None;
         // A client gives back by the partition, or as it happens.
         kept.sort_by_key(|(_, meta, _)| meta.number);
+        // One that panicked may give back what it has reported on, or the same twice.
+        kept.dedup_by_key(|(_, meta, _)| meta.number);
+        kept.retain(|(part, ..)| self.in_flight.leave(*part));
         let refused = kept.split_off(detour.keep_late(&kept));
-        for (part, ..) in kept {
-            self.in_flight.leave(part);
-            queue.divert(part);
-        }
+        refused.iter().for_each(|(part, ..)| self.in_flight.enter(*part));
+        kept.iter().for_each(|(part, ..)| queue.divert(*part));
         detour.rewind();
         self.in_flight.forget_disk();
         taken(refused)
@@ -489,31 +498,42 @@ impl Shift<'_> {
         settled.delivered > 0
     }
 
-    /// Counts what a client that panicked has taken with it as failed.
+    /// Ends a client that panicked. With a spool, the next one has what is on the disk, and what the old one still gives
+    /// back; what it has taken with it counts as failed.
     fn bury_client(&mut self, panic: &(dyn Any + Send)) {
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let cause = format!("the client panicked and is replaced: {words}");
         self.worker.health.down(cause.as_str());
-        let mut client = self.client.take();
-        if let Some(detour) = &mut self.detour {
-            detour.rewind();
-            self.in_flight.forget_disk();
-            // The rest of a batch from memory: what is on the disk by now may be older, or newer. It waits where the disk
-            // does not take it, and goes behind what is there then.
+        if self.detour.is_some() {
+            // Of a batch from memory, what the client has not had is as good as ever.
             let rest = self.batch.take().filter(|batch| !batch.is_empty() && !is_from_disk(batch.generation()));
-            if let Some(rest) = rest {
-                let behind = detour.is_empty() || !detour.takes_overflow();
-                if behind || !detour.divert_late(&rest, &self.worker.queue) {
-                    self.waiting.push_front(rest);
-                }
+            let refused = self.save_what_the_client_has();
+            self.put_behind(rest);
+            self.fail_in_flight(
+                DeliveryErrorKind::Rejected,
+                &cause,
+                told(refused, DeliveryErrorKind::Rejected, &cause),
+            );
+        } else {
+            let mut client = self.client.take();
+            self.fail_in_flight(DeliveryErrorKind::Rejected, &cause, |losses| {
+                let kind = DeliveryErrorKind::Rejected;
+                client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, kind, &cause))
+            });
+            if let Some(client) = client {
+                end_elsewhere(client);
             }
         }
-        self.fail_in_flight(DeliveryErrorKind::Rejected, &cause, |losses| {
-            client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, DeliveryErrorKind::Rejected, &cause))
-        });
-        if let Some(client) = client {
-            end_elsewhere(client);
+    }
+
+    /// Keeps the rest of a batch from memory: what is on the disk by now may be older, or newer. It waits where the disk
+    /// does not take it, and goes behind what is there then.
+    fn put_behind(&mut self, rest: Option<Batch>) {
+        let (Some(rest), Some(detour)) = (rest, &self.detour) else { return };
+        let waits = detour.is_empty() || !detour.takes_overflow();
+        if waits || !detour.divert_late(&rest, &self.worker.queue) {
+            self.waiting.push_front(rest);
         }
     }
 

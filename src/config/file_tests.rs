@@ -1,5 +1,3 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use super::super::{Fallback, Fsync, Sasl, Spool, SpoolMode, Tls};
 use super::*;
 
@@ -90,15 +88,10 @@ fn same(a: &Config, b: &Config) {
 
 /// Writes a file that goes with the test.
 pub(in crate::config) fn in_file<T>(name: &str, text: impl AsRef<[u8]>, test: impl FnOnce(&Path) -> T) -> T {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("kafka_log-{}-{number}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
     std::fs::write(&path, text).unwrap();
-    let result = test(&path);
-    std::fs::remove_dir_all(&folder).unwrap();
-    result
+    test(&path)
 }
 
 fn refused(name: &str, text: &str) -> String {

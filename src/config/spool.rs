@@ -58,8 +58,9 @@ impl Spool {
         }
     }
 
-    /// Bounds what its files take on the disk. Default: 1 GiB; from 1 MiB on. What a client gives back, at the end or after an
-    /// outage, is kept in files beside these: of as much as was in memory, and within the same bound by themselves.
+    /// Bounds what its files take on the disk, all together. Default: 1 GiB; from 1 MiB on. What is in memory at the end, and
+    /// what a client gives back after an outage, needs room there too: up to [`queue_bytes`](crate::Config::queue_bytes).
+    /// What finds none is dropped, or fails, and is counted.
     ///
     /// A record takes 22 bytes more than its payload, and one that is appended alone 86; one that is awaited, and with
     /// [`on_delivery_error`](crate::Config::on_delivery_error) each, its target and 10 bytes more. Room comes back by the
@@ -99,8 +100,11 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpoolMode {
-    /// Those that a full queue or an outage would drop, also while there is no client to send them.
+    /// Those that a full queue or an outage would drop, also while there is no client to send them. After a panic in a
+    /// client, those too that it had and still gives back, within 500 ms; what of them is neither given back nor on the disk
+    /// counts as failed.
     Overflow,
-    /// All: a call returns when its record is in the spool's file. It waits for the disk.
+    /// All: a call returns when its record is in the spool's file. It waits for the disk. A client that panics takes none of
+    /// them with it: the next one is given them again. What the disk has refused goes on as with `Overflow`, in memory.
     WriteAhead,
 }

@@ -1,9 +1,10 @@
 //! In a build without the feature `spool` there is no store.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Chunk, Damage, Refusal};
+use super::{Budget, Chunk, Damage, Refusal};
 use crate::config::Spool;
 use crate::error::{SpoolError, SpoolErrorKind};
 use crate::severity::Severity;
@@ -12,7 +13,7 @@ use crate::severity::Severity;
 pub(crate) enum Store {}
 
 impl Store {
-    pub(crate) fn open(spool: &Spool) -> Result<Store, SpoolError> {
+    pub(crate) fn open(spool: &Spool, _: &Arc<Budget>) -> Result<Store, SpoolError> {
         Err(SpoolError::new(SpoolErrorKind::Io, &spool.directory, "needs the feature `spool`"))
     }
 
@@ -58,6 +59,11 @@ impl Store {
 
     #[cfg(test)]
     pub(crate) fn fail_next_sync(&self) {
+        match *self {}
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold_next_sync(&self) -> super::HeldSync {
         match *self {}
     }
 

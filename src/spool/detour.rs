@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Chunk, Refusal, Store, Stored};
+use super::{Budget, Chunk, Refusal, Store, Stored};
 use crate::config::{Spool, SpoolMode};
 use crate::delivery::{Counters, DropReason, Losses, Tracked};
 use crate::error::SpoolError;
@@ -150,6 +150,17 @@ impl Ahead {
     pub(crate) fn fail_next_sync(&self) {
         self.store.read().as_ref().unwrap().fail_next_sync();
     }
+
+    #[cfg(test)]
+    pub(crate) fn hold_next_sync(&self) -> super::HeldSync {
+        self.store.read().as_ref().unwrap().hold_next_sync()
+    }
+
+    /// Whether nothing waits for a sync.
+    #[cfg(test)]
+    pub(crate) fn is_synced(&self) -> bool {
+        self.store.read().as_ref().unwrap().sync_due().is_none()
+    }
 }
 
 /// The worker's side.
@@ -195,8 +206,8 @@ struct Parcel {
 }
 
 impl Lane {
-    fn open(spool: &Spool) -> Result<Lane, SpoolError> {
-        let store = Arc::new(RwLock::new(Some(Store::open(spool)?)));
+    fn open(spool: &Spool, budget: &Arc<Budget>) -> Result<Lane, SpoolError> {
+        let store = Arc::new(RwLock::new(Some(Store::open(spool, budget)?)));
         Ok(Lane { store, held: Arc::default(), chunk: Chunk::default(), at: 0, through: 0, next: 1 })
     }
 
@@ -262,8 +273,9 @@ impl Detour {
         counters: Arc<Counters>,
         health: Arc<Health>,
     ) -> Result<Detour, SpoolError> {
-        let main = Lane::open(spool)?;
-        let late = Lane::open(&Spool { directory: spool.directory.join(LATE), ..spool.clone() })?;
+        let budget = Budget::new(spool.max_bytes);
+        let main = Lane::open(spool, &budget)?;
+        let late = Lane::open(&Spool { directory: spool.directory.join(LATE), ..spool.clone() }, &budget)?;
         for damage in [&main, &late].into_iter().filter_map(|lane| lane.with(Store::damaged_at_open)) {
             if damage.records > 0 || damage.bytes > 0 {
                 let directory = spool.directory.display();
@@ -433,11 +445,18 @@ impl Detour {
     /// Keeps records that a client has given back: they are older than what is in the store by now. How many of them it
     /// has taken, the oldest first; they are in order.
     pub(crate) fn keep_late(&self, given_back: &[(Part, Meta, Vec<u8>)]) -> usize {
-        /// So many at a time, so that what fits is kept.
-        const AT_ONCE: usize = 256;
+        /// So much at a time, so that what fits is kept.
+        const AT_ONCE: (usize, usize) = (256, 64 * 1024);
         let mut stored = 0;
-        for some in given_back.chunks(AT_ONCE) {
-            let entry = |(part, meta, payload): &(Part, Meta, Vec<u8>)| {
+        while stored < given_back.len() {
+            let mut bytes = 0;
+            let fits = |(_, _, payload): &&(Part, Meta, Vec<u8>)| {
+                let is_first = bytes == 0;
+                bytes += payload.len() + 1;
+                is_first || bytes <= AT_ONCE.1
+            };
+            let some: Vec<_> = given_back.iter().skip(stored).take(AT_ONCE.0).take_while(fits).collect();
+            let entry = |(part, meta, payload): &&(Part, Meta, Vec<u8>)| {
                 (part.generation, framed(meta.number, payload, meta), meta.clone())
             };
             let records: Vec<_> = some.iter().map(entry).collect();

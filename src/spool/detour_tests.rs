@@ -1,25 +1,25 @@
 //! The detour by itself: order, and what is known of its records.
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::config::{Fsync, Overflow, Transport};
 use crate::severity::Severity;
 use crate::spool::COMPILED;
 
-/// A directory of its own, gone at the end, and what a detour stands between.
+/// A directory that goes with the test, and what a detour stands between.
 struct Bench {
-    directory: std::path::PathBuf,
+    directory: Arc<TempDir>,
     queue: Queue,
     counters: Arc<Counters>,
 }
 
 impl Bench {
-    fn new(name: &str) -> Bench {
-        let directory = std::env::temp_dir().join(format!("kafka_log-detour-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        Bench::at(directory)
+    fn new() -> Bench {
+        Bench::at(Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    fn at(directory: std::path::PathBuf) -> Bench {
+    fn at(directory: Arc<TempDir>) -> Bench {
         let counters = Arc::new(Counters::default());
         let queue = Queue::new(100_000, 64 << 20, Overflow::DropNewest, Arc::clone(&counters));
         Bench { directory, queue, counters }
@@ -27,14 +27,21 @@ impl Bench {
 
     /// As another process comes to the same directory.
     fn again(&self) -> Bench {
-        Bench::at(self.directory.clone())
+        Bench::at(Arc::clone(&self.directory))
+    }
+
+    fn spool(&self) -> Spool {
+        Spool::new(self.directory.path())
     }
 
     fn open(&self, mode: SpoolMode) -> Detour {
+        self.open_with(self.spool().mode(mode))
+    }
+
+    fn open_with(&self, spool: Spool) -> Detour {
         let losses = Arc::new(Losses::new("logs", None, None, Arc::clone(&self.counters)).unwrap());
         let health = Arc::new(Health::new(Transport::Async, "fake".into()));
-        let spool = Spool::new(&self.directory).mode(mode).fsync(Fsync::Never);
-        Detour::open(&spool, &self.queue, losses, Arc::clone(&self.counters), health).unwrap()
+        Detour::open(&spool.fsync(Fsync::Never), &self.queue, losses, Arc::clone(&self.counters), health).unwrap()
     }
 
     /// A batch of these, as the queue gives it out.
@@ -65,12 +72,6 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
 fn meta(called: Instant) -> Meta {
     Meta { severity: Severity::Info, timestamp_ms: 0, called: called.into(), number: 0, tracked: None }
 }
@@ -89,7 +90,7 @@ fn order_is_the_queues_whatever_the_clocks_say_and_goes_on_in_the_next_process()
     if !COMPILED {
         return;
     }
-    let bench = Bench::new("order");
+    let bench = Bench::new();
     let mut detour = bench.open(SpoolMode::Overflow);
     // What a client has had for longest comes to the disk last.
     let first = bench.given_back(0..300);
@@ -113,11 +114,49 @@ fn order_is_the_queues_whatever_the_clocks_say_and_goes_on_in_the_next_process()
 }
 
 #[test]
+fn what_clients_give_back_and_what_memory_has_no_room_for_share_max_bytes() {
+    const MOST: u64 = 1 << 20;
+    const AT_ONCE: u32 = 250;
+    if !COMPILED {
+        return;
+    }
+    let bench = Bench::new();
+    let mut detour = bench.open_with(bench.spool().max_bytes(MOST));
+    let taken = |detour: &Detour| [&detour.late, &detour.main].map(|lane| lane.with(Store::bytes).unwrap());
+    let (mut kept, mut refused) = (Vec::new(), 0);
+    for round in (0..).step_by(2) {
+        let numbers = |n: u32| (round + n) * AT_ONCE..(round + n + 1) * AT_ONCE;
+        let given_back = bench.given_back(numbers(0));
+        let stored = detour.keep_late(&given_back);
+        given_back[..stored].iter().for_each(|(part, ..)| bench.queue.divert(*part));
+        let diverted = detour.divert(&bench.batch(numbers(1)), &bench.queue);
+        kept.extend(numbers(0).take(stored));
+        kept.extend(numbers(1).filter(|_| diverted));
+        let [late, main] = taken(&detour);
+        assert!(late + main <= MOST, "{late} and {main}");
+        refused += u64::from(stored == 0) + u64::from(!diverted);
+        if refused >= 4 {
+            break;
+        }
+    }
+    let [late, main] = taken(&detour);
+    assert!(late > MOST / 3 && main > MOST / 3 && late + main > MOST - MOST / 16, "{late} and {main}");
+    // All that was taken is there, and as it is settled there is room again.
+    let mut read = Vec::new();
+    while let Some(batch) = detour.take(&bench.queue) {
+        read.extend(batch.records().map(|(text, _)| std::str::from_utf8(text).unwrap().parse::<u32>().unwrap()));
+        detour.settled(batch.generation(), batch.len(), batch.len() as u64, &bench.queue);
+    }
+    assert_eq!(read, kept);
+    assert!(detour.divert(&bench.batch(0..AT_ONCE), &bench.queue));
+}
+
+#[test]
 fn what_was_written_ahead_comes_before_what_memory_took_after_it() {
     if !COMPILED {
         return;
     }
-    let bench = Bench::new("ties");
+    let bench = Bench::new();
     let mut detour = bench.open(SpoolMode::WriteAhead);
     let ahead = detour.ahead().unwrap();
     let mut late = Vec::new();

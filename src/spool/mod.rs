@@ -4,6 +4,7 @@
 // Without it there is nobody who makes some of these things.
 #![cfg_attr(not(feature = "spool"), allow(dead_code))]
 
+mod budget;
 #[cfg(feature = "spool")]
 mod directory;
 #[cfg(feature = "spool")]
@@ -20,9 +21,25 @@ mod detour;
 use std::fmt;
 use std::ops::Range;
 
+pub(crate) use self::budget::Budget;
 pub(crate) use self::detour::{Ahead, Detour, is_from_disk};
 pub(crate) use self::store::Store;
 use crate::severity::Severity;
+
+/// The test's end of a sync that does not go on before this is dropped.
+#[cfg(test)]
+pub(crate) struct HeldSync {
+    begun: std::sync::mpsc::Receiver<()>,
+    _go_on: std::sync::mpsc::Sender<()>,
+}
+
+#[cfg(test)]
+impl HeldSync {
+    /// Waits until somebody is in it.
+    pub(crate) fn wait_begun(&self) {
+        self.begun.recv_timeout(std::time::Duration::from_secs(20)).expect("nobody syncs");
+    }
+}
 
 /// Whether there can be a spool in this build.
 pub(crate) const COMPILED: bool = cfg!(feature = "spool");

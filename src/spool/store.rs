@@ -9,14 +9,17 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::budget::Share;
 use super::directory::{Directory, Named, Note, trouble, unusable};
 use super::reader::Cursor;
 use super::segment::{AROUND_AN_ELEMENT, DATA_START, Entry, Open};
-use super::{Chunk, Damage, Refusal};
+use super::{Budget, Chunk, Damage, Refusal};
 use crate::config::{Fsync, Spool};
 use crate::error::SpoolError;
 use crate::severity::Severity;
@@ -30,7 +33,6 @@ const SEGMENTS: u64 = 16;
 #[derive(Debug)]
 pub(crate) struct Store {
     directory: Directory,
-    max_bytes: u64,
     segment_bytes: u64,
     fsync: Fsync,
     recovered: u64,
@@ -41,6 +43,9 @@ pub(crate) struct Store {
     syncing: Mutex<Syncing>,
     /// Those who wait for an fsync that another does sleep here.
     synced: Condvar,
+    /// What the next sync says when it has begun, and what it waits for.
+    #[cfg(test)]
+    held: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,7 @@ struct State {
     noted: u64,
     note: Option<Note>,
     /// What the files take.
-    bytes: u64,
+    share: Share,
     /// Numbers that nobody counts as here: their append was refused after all, since the fsync failed, or they are lost and
     /// that was told. In order, and no two of them touch.
     void: Vec<Range<u64>>,
@@ -89,12 +94,13 @@ struct Syncing {
 
 impl Store {
     /// Opens the directory, which is this store's alone until it is dropped, and finds out what is in it. That reads the
-    /// files which a killed process was writing to, of 8 MiB as a rule; of the others it reads the names.
+    /// files which a killed process was writing to, of 8 MiB as a rule; of the others it reads the names. What it takes on the
+    /// disk is within the budget, from what is there on.
     ///
     /// # Errors
     ///
     /// Names the directory: it is in use, is none, or cannot be written to. Damage is no error.
-    pub(crate) fn open(spool: &Spool) -> Result<Store, SpoolError> {
+    pub(crate) fn open(spool: &Spool, budget: &Arc<Budget>) -> Result<Store, SpoolError> {
         let directory = Directory::open(&spool.directory)?;
         let refuse = |error: io::Error| unusable(&spool.directory, &error);
         let settled = directory.settled().map_err(refuse)?;
@@ -125,7 +131,7 @@ impl Store {
         }
         let note = directory.note().map_err(refuse)?;
         let mut state = State {
-            bytes: sealed.iter().map(|segment| segment.bytes).sum(),
+            share: Share::new(budget, sealed.iter().map(|segment| segment.bytes).sum()),
             sealed,
             open: None,
             doomed: Vec::new(),
@@ -146,7 +152,6 @@ impl Store {
         let recovered = state.records();
         Ok(Store {
             directory,
-            max_bytes: spool.max_bytes,
             segment_bytes: (spool.max_bytes / SEGMENTS).clamp(LEAST_SEGMENT_BYTES, MOST_SEGMENT_BYTES),
             fsync: spool.fsync,
             recovered,
@@ -160,6 +165,8 @@ impl Store {
             state: Mutex::new(state),
             cursor: Mutex::new(None),
             synced: Condvar::new(),
+            #[cfg(test)]
+            held: Mutex::new(None),
         })
     }
 
@@ -195,27 +202,34 @@ impl Store {
         }
         let first = state.next;
         let Some(behind) = first.checked_add(u64::from(entry.count)) else { return Err(Refusal::Full) };
-        let fits = state.open.as_ref().is_some_and(|open| open.has_room(&entry));
-        let more = entry.span() + if fits { 0 } else { DATA_START };
-        if state.bytes + more > self.max_bytes {
+        let needs = |state: &State| {
+            let fits = state.open.as_ref().is_some_and(|open| open.has_room(&entry));
+            (fits, entry.span() + if fits { 0 } else { DATA_START })
+        };
+        let (mut fits, mut more) = needs(state);
+        if !state.share.take(more) {
             self.delete_settled(state, true);
-        }
-        let fits = state.open.as_ref().is_some_and(|open| open.has_room(&entry));
-        let more = entry.span() + if fits { 0 } else { DATA_START };
-        if state.bytes + more > self.max_bytes {
-            return Err(Refusal::Full);
+            (fits, more) = needs(state);
+            if !state.share.take(more) {
+                return Err(Refusal::Full);
+            }
         }
         if !fits {
             self.end_segment(state);
             let capacity = self.segment_bytes.max(DATA_START + entry.span());
-            let open = Open::create(&self.directory, first, capacity)
-                .map_err(|problem| Refusal::Io(self.trouble("no file could be made in it", problem)))?;
-            state.bytes += DATA_START;
+            let open = match Open::create(&self.directory, first, capacity) {
+                Ok(open) => open,
+                Err(problem) => {
+                    state.share.put_back(more);
+                    return Err(Refusal::Io(self.trouble("no file could be made in it", problem)));
+                }
+            };
             state.unsynced_names = self.fsync != Fsync::Never;
             state.open = Some(open);
         }
         let Some(open) = &mut state.open else { return Err(Refusal::Full) };
         if let Err(problem) = open.append(&mut entry, first) {
+            state.share.put_back(entry.span());
             // Nothing is written behind what may be half an entry.
             self.abandon_segment(state);
             return Err(Refusal::Io(self.trouble("a file in it could not be written to", problem)));
@@ -224,7 +238,6 @@ impl Store {
             let handle = Arc::clone(&open.handle);
             state.unsynced.push(handle);
         }
-        state.bytes += entry.span();
         state.next = behind;
         written(first..behind);
         drop(guard);
@@ -362,7 +375,7 @@ impl Store {
     /// What the files take on the disk.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
-        self.state.lock().bytes
+        self.state.lock().share.bytes()
     }
 
     /// How many records there were at the start.
@@ -382,6 +395,14 @@ impl Store {
         // A device that cannot be synced.
         let device = fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
         self.state.lock().unsynced.push(Arc::new(device));
+    }
+
+    /// The next fsync takes as long as the test likes.
+    #[cfg(test)]
+    pub(crate) fn hold_next_sync(&self) -> super::HeldSync {
+        let ((begins, begun), (_go_on, waits)) = (mpsc::channel(), mpsc::channel());
+        *self.held.lock() = Some((begins, waits));
+        super::HeldSync { begun, _go_on }
     }
 
     /// Syncs the files and notes what is settled, whether it is due or not. It blocks for the disk, and no append.
@@ -426,6 +447,11 @@ impl Store {
             let names = std::mem::take(&mut state.unsynced_names);
             (std::mem::take(&mut state.unsynced), names, state.next - 1)
         };
+        #[cfg(test)]
+        if let Some((begins, waits)) = self.held.lock().take() {
+            let _ = begins.send(());
+            let _ = waits.recv();
+        }
         let mut result = files.iter().try_for_each(|file| file.sync_data());
         if names {
             result = result.and_then(|()| self.directory.sync());
@@ -629,8 +655,8 @@ fn without(numbers: Range<u64>, those: &[Range<u64>]) -> Vec<Range<u64>> {
 /// Deletes a file, now or later.
 fn delete(state: &mut State, path: PathBuf, bytes: u64) {
     match fs::remove_file(&path) {
-        Ok(()) => state.bytes = state.bytes.saturating_sub(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => state.bytes = state.bytes.saturating_sub(bytes),
+        Ok(()) => state.share.put_back(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => state.share.put_back(bytes),
         Err(_) => state.doomed.push((path, bytes)),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseError};
+use tempfile::TempDir;
 
 use super::*;
 use crate::error::SpoolErrorKind;
@@ -20,28 +21,28 @@ const ALL: usize = usize::MAX;
 /// The smallest that a configuration can have: segments of 64 KiB.
 const SMALL: u64 = 1 << 20;
 
-/// A directory of its own, gone at the end.
-struct Place(PathBuf);
+/// A directory of its own, which goes with the test; a child has that of its parent.
+struct Place {
+    path: PathBuf,
+    _own: Option<TempDir>,
+}
 
 impl Place {
     fn new() -> Place {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("kafka_log-spool-{}-{count}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Place(path)
+        let own = tempfile::tempdir().unwrap();
+        Place { path: own.path().to_owned(), _own: Some(own) }
     }
 
     fn spool(&self) -> Spool {
-        Spool::new(self.0.join("spool")).max_bytes(SMALL).fsync(Fsync::Never)
+        Spool::new(self.path.join("spool")).max_bytes(SMALL).fsync(Fsync::Never)
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.spool()).unwrap()
+        open(&self.spool()).unwrap()
     }
 
     fn files(&self, extension: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.0.join("spool")).unwrap().map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(self.path.join("spool")).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<PathBuf> =
             entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
         files.sort();
@@ -51,25 +52,27 @@ impl Place {
     /// What the files of the spool take on the disk.
     fn on_disk(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
-        fs::read_dir(self.0.join("spool")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
+        fs::read_dir(self.path.join("spool"))
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512)
+            .sum()
     }
 
     /// What another process would find if this one was killed now.
     fn as_left(&self) -> Place {
         let copy = Place::new();
-        fs::create_dir(copy.0.join("spool")).unwrap();
-        for entry in fs::read_dir(self.0.join("spool")).unwrap() {
+        fs::create_dir(copy.path.join("spool")).unwrap();
+        for entry in fs::read_dir(self.path.join("spool")).unwrap() {
             let path = entry.unwrap().path();
-            fs::copy(&path, copy.0.join("spool").join(path.file_name().unwrap())).unwrap();
+            fs::copy(&path, copy.path.join("spool").join(path.file_name().unwrap())).unwrap();
         }
         copy
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// With a budget of its own.
+fn open(spool: &Spool) -> Result<Store, SpoolError> {
+    Store::open(spool, &Budget::new(spool.max_bytes))
 }
 
 type Record = (Vec<u8>, Severity, i64);
@@ -160,10 +163,10 @@ fn what_is_not_settled_comes_again_and_the_rest_does_not() {
 fn a_second_store_on_the_directory_is_refused_until_the_first_ends() {
     let place = Place::new();
     let store = place.open();
-    let error = Store::open(&place.spool()).unwrap_err();
-    assert_eq!((error.kind(), error.directory()), (SpoolErrorKind::Locked, &*place.0.join("spool")));
+    let error = open(&place.spool()).unwrap_err();
+    assert_eq!((error.kind(), error.directory()), (SpoolErrorKind::Locked, &*place.path.join("spool")));
     let text = error.to_string();
-    assert!(text.contains("in use") && text.contains(place.0.to_str().unwrap()), "{text}");
+    assert!(text.contains("in use") && text.contains(place.path.to_str().unwrap()), "{text}");
     drop(store);
     place.open();
 }
@@ -171,18 +174,18 @@ fn a_second_store_on_the_directory_is_refused_until_the_first_ends() {
 #[test]
 fn a_directory_that_cannot_be_used_is_named_with_what_would_be_right() {
     let place = Place::new();
-    let file = place.0.join("file");
+    let file = place.path.join("file");
     fs::write(&file, "").unwrap();
     for (path, kind, words) in [
         (file.clone(), SpoolErrorKind::NotADirectory, "is not one"),
         (file.join("below"), SpoolErrorKind::NotADirectory, "no directory"),
-        (place.0.join("no/such"), SpoolErrorKind::NotADirectory, "not there"),
+        (place.path.join("no/such"), SpoolErrorKind::NotADirectory, "not there"),
         ("/sys/kafka_log".into(), SpoolErrorKind::NotWritable, "write there"),
     ] {
         if path.starts_with("/sys") && !Path::new("/sys/kernel").exists() {
             continue;
         }
-        let error = Store::open(&Spool::new(&path)).unwrap_err();
+        let error = open(&Spool::new(&path)).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
         assert!(text.contains(words) && text.contains(path.to_str().unwrap()), "{text}");
@@ -225,10 +228,44 @@ fn max_bytes_is_kept_and_room_comes_back() {
 }
 
 #[test]
+fn two_stores_that_share_a_budget_never_take_more_than_it() {
+    let places = [Place::new(), Place::new()];
+    let budget = Budget::new(SMALL);
+    let refused = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for place in &places {
+            let (budget, refused) = (&budget, &refused);
+            scope.spawn(move || {
+                let store = Store::open(&place.spool(), budget).unwrap();
+                let long = record("x".repeat(1_000));
+                for n in 1..8_000 {
+                    if append(&store, std::slice::from_ref(&long)) == Err(Refusal::Full) {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    assert!(budget.taken() <= SMALL, "{} bytes", budget.taken());
+                    if n % 1_000 == 0 {
+                        // All but some.
+                        let next = store.state.lock().next;
+                        store.remove_up_to(next - 50);
+                    }
+                }
+                assert!(place.on_disk() <= store.bytes() + 64 * 1024, "{} of {}", place.on_disk(), store.bytes());
+            });
+        }
+    });
+    assert!(refused.into_inner() > 1_000);
+    // What they leave counts in the next process, and is both's.
+    let next = Budget::new(SMALL);
+    let [first, second] = places.each_ref().map(|place| Store::open(&place.spool(), &next).unwrap());
+    assert_eq!(next.taken(), first.bytes() + second.bytes());
+    assert!(next.taken() > SMALL / 20);
+}
+
+#[test]
 fn what_callers_at_the_same_time_append_is_numbered_without_a_gap_and_all_there() {
     for fsync in [Fsync::Never, Fsync::Interval(Duration::from_millis(1)), Fsync::EveryBatch] {
         let place = Place::new();
-        let store = Store::open(&place.spool().fsync(fsync)).unwrap();
+        let store = open(&place.spool().fsync(fsync)).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let store = &store;
@@ -258,7 +295,7 @@ fn what_callers_at_the_same_time_append_is_numbered_without_a_gap_and_all_there(
 fn syncing_is_due_when_something_was_written_and_not_before_its_time() {
     let place = Place::new();
     let hour = Duration::from_secs(3600);
-    let store = Store::open(&place.spool().fsync(Fsync::Interval(hour))).unwrap();
+    let store = open(&place.spool().fsync(Fsync::Interval(hour))).unwrap();
     assert_eq!(store.sync_due(), None);
     append(&store, &[record("a")]).unwrap();
     assert!(store.sync_due().is_some_and(|due| due > hour / 2));
@@ -275,9 +312,32 @@ fn syncing_is_due_when_something_was_written_and_not_before_its_time() {
 }
 
 #[test]
+fn while_one_thread_syncs_others_append_read_and_remove() {
+    let place = Place::new();
+    let store = open(&place.spool().fsync(Fsync::Interval(Duration::ZERO))).unwrap();
+    append(&store, &[record("before")]).unwrap();
+    let sync = store.hold_next_sync();
+    let (sender, done) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.sync_now().unwrap());
+        sync.wait_begun();
+        scope.spawn(|| {
+            append(&store, &[record("meanwhile")]).unwrap();
+            let read = numbers(&store.read(1, ALL).unwrap());
+            store.remove_up_to(1);
+            sender.send((read, store.records())).unwrap();
+        });
+        let done = done.recv_timeout(Duration::from_secs(20));
+        drop(sync);
+        assert_eq!(done.expect("they wait for the sync"), (vec![1, 2], 1));
+    });
+    assert!(store.sync_due().is_some(), "what came meanwhile is for the next sync");
+}
+
+#[test]
 fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
     let place = Place::new();
-    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    let store = open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
     append(&store, &[record("a")]).unwrap();
     // As if another were at it.
     store.syncing.lock().running = true;
@@ -305,7 +365,7 @@ fn what_waits_for_its_fsync_is_not_read_and_is_not_here_where_that_fails() {
 #[test]
 fn damage_before_what_waits_for_its_fsync_takes_none_of_that() {
     let place = Place::new();
-    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    let store = open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
     for text in ["a", "b", "c"] {
         append(&store, &[record(text)]).unwrap();
     }
@@ -337,7 +397,7 @@ fn damage_before_what_waits_for_its_fsync_takes_none_of_that() {
 #[test]
 fn a_disk_that_fails_again_and_again_leaves_one_note_of_it() {
     let place = Place::new();
-    let store = Store::open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
+    let store = open(&place.spool().fsync(Fsync::EveryBatch)).unwrap();
     append(&store, &[record("before")]).unwrap();
     for _ in 0..100 {
         store.fail_next_sync();
@@ -389,15 +449,15 @@ fn a_directory_that_is_deleted_or_renamed_is_an_error_and_no_loss_without_a_word
     let place = Place::new();
     let store = place.open();
     append(&store, &[record("a")]).unwrap();
-    fs::rename(place.0.join("spool"), place.0.join("elsewhere")).unwrap();
+    fs::rename(place.path.join("spool"), place.path.join("elsewhere")).unwrap();
     // A new file cannot be made.
     let refused = append(&store, &[record(vec![b'x'; 100_000])]).unwrap_err();
-    assert!(matches!(&refused, Refusal::Io(words) if words.contains(place.0.to_str().unwrap())), "{refused}");
-    fs::rename(place.0.join("elsewhere"), place.0.join("spool")).unwrap();
+    assert!(matches!(&refused, Refusal::Io(words) if words.contains(place.path.to_str().unwrap())), "{refused}");
+    fs::rename(place.path.join("elsewhere"), place.path.join("spool")).unwrap();
     assert!(append(&store, &[record("b")]).is_ok(), "it is back");
     assert_eq!(store.read(1, ALL).unwrap().len(), 2);
 
-    fs::remove_dir_all(place.0.join("spool")).unwrap();
+    fs::remove_dir_all(place.path.join("spool")).unwrap();
     let refused = append(&store, &[record("c")]).unwrap_err();
     assert!(matches!(&refused, Refusal::Io(words) if words.contains("deleted")), "{refused}");
     drop(store);
@@ -585,7 +645,7 @@ proptest! {
         let mut due: BTreeMap<u64, Record> = model.held();
         for (file, offset, harm) in harms {
             let mut files: Vec<PathBuf> =
-                fs::read_dir(left.0.join("spool")).unwrap().map(|entry| entry.unwrap().path()).collect();
+                fs::read_dir(left.path.join("spool")).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
             let path = file.get(&files);
             let mut bytes = fs::read(path).unwrap();
@@ -652,13 +712,14 @@ fn child(before: &[&str], test: &str, place: &Place) -> Command {
     let mut words: Vec<std::ffi::OsString> = before.iter().map(Into::into).collect();
     words.extend([program.into(), "--exact".into(), format!("spool::store::tests::{test}").into(), "--ignored".into()]);
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env("KAFKA_LOG_CHILD_SPOOL", &place.0).stdin(Stdio::null());
+    command.args(&words[1..]).env("KAFKA_LOG_CHILD_SPOOL", &place.path).stdin(Stdio::null());
     command
 }
 
 /// The place of a child.
 fn given() -> Place {
-    Place(std::env::var_os("KAFKA_LOG_CHILD_SPOOL").expect("a test starts this as a process of its own").into())
+    let path = std::env::var_os("KAFKA_LOG_CHILD_SPOOL").expect("a test starts this as a process of its own");
+    Place { path: path.into(), _own: None }
 }
 
 /// Past the capture of the test harness.
@@ -704,7 +765,7 @@ fn after_kill_9_everything_is_there_that_a_call_returned_for() {
                 break;
             }
         }
-        assert_eq!(Store::open(&place.spool()).unwrap_err().kind(), SpoolErrorKind::Locked, "it runs");
+        assert_eq!(open(&place.spool()).unwrap_err().kind(), SpoolErrorKind::Locked, "it runs");
         child.kill().unwrap();
         child.wait().unwrap();
         // What it said before it was killed; the last line may be half of one.
@@ -761,9 +822,9 @@ fn child_on_a_small_disk() {
     drop(store);
 
     // Now it can only be read.
-    let at = place.0.to_str().unwrap();
+    let at = place.path.to_str().unwrap();
     assert!(Command::new("mount").args(["-o", "remount,ro", at]).status().is_ok_and(|status| status.success()));
-    let error = Store::open(&place.spool()).unwrap_err();
+    let error = open(&place.spool()).unwrap_err();
     assert_eq!(error.kind(), SpoolErrorKind::NotWritable, "{error}");
     assert!(error.to_string().contains("can be written to"), "{error}");
     say(format_args!("\nall of it"));
@@ -774,7 +835,7 @@ fn a_full_disk_and_one_that_can_only_be_read_are_errors_that_pass() {
     let place = Place::new();
     let script = "mount -t tmpfs -o size=400k tmpfs \"$KAFKA_LOG_CHILD_SPOOL\" && exec \"$@\"";
     let private = ["unshare", "-rm", "sh", "-c", script, "sh"];
-    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs"]).arg(&place.0).output();
+    let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs"]).arg(&place.path).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
         // Here nobody may mount; a limit on files, below, is had everywhere.
         return;
@@ -794,7 +855,7 @@ fn child_whose_directory_turns_read_only() {
     for _ in 0..4 {
         append(&store, std::slice::from_ref(&large)).unwrap();
     }
-    let directory = place.0.join("spool");
+    let directory = place.path.join("spool");
     fs::set_permissions(&directory, PermissionsExt::from_mode(0o555)).unwrap();
     let refused = append(&store, std::slice::from_ref(&large)).unwrap_err();
     assert!(matches!(&refused, Refusal::Io(words) if words.contains("denied")), "{refused}");
@@ -856,7 +917,7 @@ fn what_an_append_costs() {
         let calls = if fsync == Fsync::EveryBatch { 5_000 } else { 300_000 };
         for threads in [1, 2, 8] {
             let place = Place::new();
-            let store = Store::open(&place.spool().max_bytes(1 << 30).fsync(fsync)).unwrap();
+            let store = open(&place.spool().max_bytes(1 << 30).fsync(fsync)).unwrap();
             let start = Instant::now();
             let mut times: Vec<Duration> = std::thread::scope(|scope| {
                 let work = || {
@@ -886,7 +947,7 @@ fn what_an_append_costs() {
     let batch: Vec<Record> = (0..600).map(|_| record(vec![b'x'; 200])).collect();
     for fsync in [Fsync::Never, Fsync::EveryBatch] {
         let place = Place::new();
-        let store = Store::open(&place.spool().max_bytes(1 << 30).fsync(fsync)).unwrap();
+        let store = open(&place.spool().max_bytes(1 << 30).fsync(fsync)).unwrap();
         let start = Instant::now();
         for _ in 0..2_000 {
             append(&store, &batch).unwrap();
@@ -910,12 +971,12 @@ fn what_an_append_costs() {
         ));
     }
     let place = Place::new();
-    let store = Store::open(&place.spool().max_bytes(1 << 30)).unwrap();
+    let store = open(&place.spool().max_bytes(1 << 30)).unwrap();
     for _ in 0..4_000 {
         append(&store, &batch).unwrap();
     }
     drop(store);
     let start = Instant::now();
-    let store = Store::open(&place.spool().max_bytes(1 << 30)).unwrap();
+    let store = open(&place.spool().max_bytes(1 << 30)).unwrap();
     say(format_args!("opened with {} records in {:?}", store.recovered(), start.elapsed()));
 }

@@ -32,6 +32,12 @@ pub(crate) enum Mode {
     HoldMixed,
     /// As `Hold`, with room for one record.
     HoldOne,
+    /// The same, and delivers it when it is polled a second time, after a millisecond and without a call.
+    OneByOne,
+    /// As `PanicInPoll`, and gives none back, for it panics there too.
+    PanicThroughout,
+    /// As `PanicInPoll`, and gives back each twice, and also what it has delivered out of turn.
+    PanicConfused,
     /// As `PanicInPoll`, and no other client can be made.
     PanicForGood,
     /// `poll` does not return until another mode is set: a client that breaks its promise.
@@ -53,6 +59,7 @@ struct State {
     /// Indices into the records held now, to be delivered out of turn.
     out_of_turn: Vec<usize>,
     made: usize,
+    polls: usize,
     dropped: usize,
     /// A client is in the middle of a hang, or has been.
     hangs: bool,
@@ -60,8 +67,16 @@ struct State {
 
 impl Script {
     pub(crate) fn new(mode: Mode) -> Script {
-        let state =
-            State { call: None, mode, taken: Vec::new(), out_of_turn: Vec::new(), made: 0, dropped: 0, hangs: false };
+        let state = State {
+            call: None,
+            mode,
+            taken: Vec::new(),
+            out_of_turn: Vec::new(),
+            made: 0,
+            polls: 0,
+            dropped: 0,
+            hangs: false,
+        };
         Script { state: Arc::new((Mutex::new(state), Condvar::new())) }
     }
 
@@ -79,7 +94,12 @@ impl Script {
                     state.made += 1;
                     state.call = Some(Arc::clone(call));
                 });
-                Ok(Box::new(Fake { script: script.clone(), held: VecDeque::new() }))
+                Ok(Box::new(Fake {
+                    script: script.clone(),
+                    held: VecDeque::new(),
+                    is_ripe: false,
+                    delivered_out_of_turn: Vec::new(),
+                }))
             }),
         }
     }
@@ -96,6 +116,11 @@ impl Script {
     pub(crate) fn taken(&self) -> Vec<String> {
         let taken = self.state.0.lock().taken.clone();
         taken.into_iter().map(|payload| String::from_utf8(payload).unwrap()).collect()
+    }
+
+    /// How often clients have been polled.
+    pub(crate) fn polls(&self) -> usize {
+        self.state.0.lock().polls
     }
 
     /// Waits until the client hangs, as it was told.
@@ -116,14 +141,17 @@ impl Script {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.0.lock();
-        change(&mut state);
-        let call = state.call.clone();
-        drop(state);
-        self.state.1.notify_all();
+        self.note(change);
+        let call = self.state.0.lock().call.clone();
         if let Some(call) = call {
             call();
         }
+    }
+
+    /// The same by the worker itself, which is not called for it.
+    fn note(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.0.lock());
+        self.state.1.notify_all();
     }
 
     fn wait(&self, what: &str, mut reached: impl FnMut(&State) -> bool) {
@@ -138,6 +166,9 @@ impl Script {
 struct Fake {
     script: Script,
     held: VecDeque<(Generation, Meta, Vec<u8>)>,
+    /// With `OneByOne`: what it holds has been there at a poll.
+    is_ripe: bool,
+    delivered_out_of_turn: Vec<(Generation, Meta, Vec<u8>)>,
 }
 
 impl Fake {
@@ -154,7 +185,8 @@ impl Client for Fake {
     fn has_room(&self) -> bool {
         match self.mode() {
             Mode::NoRoom => false,
-            Mode::HoldOne | Mode::PanicInPoll => self.held.is_empty(),
+            Mode::HoldOne | Mode::OneByOne => self.held.is_empty(),
+            Mode::PanicInPoll | Mode::PanicThroughout | Mode::PanicConfused => self.held.is_empty(),
             _ => true,
         }
     }
@@ -163,28 +195,38 @@ impl Client for Fake {
         let generation = batch.generation();
         while let Some((payload, meta)) = batch.pop() {
             self.held.push_back((generation, meta, payload.to_vec()));
-            self.script.change(|state| state.taken.push(payload.to_vec()));
+            self.script.note(|state| state.taken.push(payload.to_vec()));
             assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
-            if self.mode() == Mode::HoldOne {
+            if matches!(self.mode(), Mode::HoldOne | Mode::OneByOne) {
                 return;
             }
         }
     }
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
+        self.script.state.0.lock().polls += 1;
         if self.mode() == Mode::Hang {
             self.script.change(|state| state.hangs = true);
             self.script.wait("the end of the hang", |state| state.mode != Mode::Hang);
         }
-        let panics = matches!(self.mode(), Mode::PanicInPoll | Mode::PanicForGood);
+        let panics =
+            matches!(self.mode(), Mode::PanicInPoll | Mode::PanicThroughout | Mode::PanicConfused | Mode::PanicForGood);
         assert!(!panics || self.held.is_empty(), "as scripted, in poll");
         let out_of_turn = std::mem::take(&mut self.script.state.0.lock().out_of_turn);
         for place in out_of_turn {
             let (generation, meta, payload) = self.held.remove(place).unwrap();
+            self.delivered_out_of_turn.push((generation, meta.clone(), payload.clone()));
             outcomes.push(Outcome::of_one(generation, payload.len(), meta, Ok(ACK)));
         }
         let delivers = match self.mode() {
             Mode::Deliver => true,
+            Mode::OneByOne => {
+                self.is_ripe = !self.is_ripe && !self.held.is_empty();
+                if self.is_ripe {
+                    return;
+                }
+                true
+            }
             Mode::Fail => false,
             _ => return,
         };
@@ -204,19 +246,28 @@ impl Client for Fake {
         if self.mode() == Mode::HoldFast {
             return Vec::new();
         }
+        assert!(self.mode() != Mode::PanicThroughout, "as scripted, in giving back");
         let failed = |(generation, meta, payload): (Generation, Meta, Vec<u8>)| {
             Outcome::of_one(generation, payload.len(), meta, Err(Failure::given_back(payload)))
         };
+        if self.mode() == Mode::PanicConfused {
+            self.held.extend(self.delivered_out_of_turn.drain(..));
+        }
         let mut given_back: Vec<Outcome> = self.held.drain(..).map(failed).collect();
-        if self.mode() == Mode::HoldMixed {
-            given_back.reverse();
+        match self.mode() {
+            Mode::HoldMixed => given_back.reverse(),
+            Mode::PanicConfused => given_back.extend_from_within(..),
+            _ => {}
         }
         given_back
     }
 
     fn patience(&self) -> Duration {
-        // A worker that sleeps through what it should hear fails the test that waits for it.
-        Duration::from_secs(3600)
+        match self.mode() {
+            Mode::OneByOne => Duration::from_millis(1),
+            // A worker that sleeps through what it should hear fails the test that waits for it.
+            _ => Duration::from_secs(3600),
+        }
     }
 }
 

@@ -1,19 +1,16 @@
 //! Processes that end without a word to the logger: children that this binary runs as.
 
 use std::env;
-use std::process::{self, Command};
+use std::process;
 use std::time::Duration;
 
-use kafka_log::Config;
 use serde_json::Value;
 
+use crate::child;
 use crate::support::process::{block, raise, run, wait_for};
-use crate::target::{Client, LONG, Target};
+use crate::target::{LONG, Target};
 
 const ENDING: &str = "KAFKA_LOG_CHILD_ENDING";
-const SERVERS: &str = "KAFKA_LOG_CHILD_SERVERS";
-const TOPIC: &str = "KAFKA_LOG_CHILD_TOPIC";
-const CLIENT: &str = "KAFKA_LOG_CHILD_CLIENT";
 const RECORDS: u64 = 1_000;
 
 pub(crate) fn is_child() -> bool {
@@ -22,9 +19,7 @@ pub(crate) fn is_child() -> bool {
 
 /// An application that logs and ends.
 pub(crate) fn child() {
-    let client = Client::named(&env::var(CLIENT).unwrap());
-    let config = client.chosen(Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap()));
-    let ending = env::var(ENDING).unwrap();
+    let (config, ending) = (child::config(), child::variable(ENDING));
     if let Some(Ending { name, end, .. }) = ENDINGS.iter().find(|known| known.name == ending) {
         if name.contains("answered") {
             // Before the first thread, so that no other takes it.
@@ -123,13 +118,7 @@ fn all_arrive(target: &Target, ending: &str, error: &str) {
 }
 
 fn run_child(target: &Target, topic: &str, ending: &str, error: &str) {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .env(ENDING, ending)
-        .env(SERVERS, target.bootstrap())
-        .env(TOPIC, topic)
-        .env(CLIENT, format!("{:?}", target.client));
-    match run("the child", &mut command, LONG) {
+    match run("the child", child::command(target, &target.bootstrap(), topic).env(ENDING, ending), LONG) {
         Ok(_) => assert_eq!(error, "", "the child did not end as told"),
         Err(text) => assert!(!error.is_empty() && text.contains(error), "{text}"),
     }

@@ -51,9 +51,7 @@ pub(crate) fn place(target: &Target) -> &'static Place {
 
 impl Place {
     fn create_topic(&self) -> String {
-        let name = topic::unique("faults");
-        topic::create(&self.broker.bootstrap(), &name, 4, &[]);
-        name
+        topic::create_unique(&self.broker.bootstrap(), "faults", 4)
     }
 }
 

@@ -11,6 +11,7 @@
 mod support;
 
 mod awaited;
+mod child;
 mod cluster;
 mod exit;
 mod faults;

@@ -119,8 +119,7 @@ fn tap(target: &Target) -> &'static Tap {
 /// A topic of one partition, and a configuration for it by way of the tap.
 fn tapped(target: &Target) -> (&'static Tap, String, Config) {
     let tap = tap(target);
-    let topic = topic::unique("wire");
-    topic::create(&tap.direct(), &topic, 1, &[]);
+    let topic = topic::create_unique(&tap.direct(), "wire", 1);
     let config = target.config_at(&tap.address(), &topic);
     (tap, topic, config)
 }

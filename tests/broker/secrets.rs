@@ -8,7 +8,6 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,14 +16,13 @@ use futures_executor::block_on;
 use kafka_log::{Config, LoggerError, OauthToken, Sasl, Startup, Tls, fields};
 use log::{LevelFilter, Log, Metadata, Record};
 
+use crate::child::{self, variable};
 use crate::support::process;
 use crate::support::secure::{self, PASSWORD, Secure, USER, Way};
 use crate::support::topic;
 use crate::target::{Client, LONG, Target};
 
 const PART: &str = "KAFKA_LOG_CHILD_SECRETS";
-const CLIENT: &str = "KAFKA_LOG_CHILD_CLIENT";
-const TOPIC: &str = "KAFKA_LOG_CHILD_TOPIC";
 /// Where the files are.
 const FILES: &str = "KAFKA_LOG_CHILD_FILES";
 const SASL: &str = "KAFKA_LOG_CHILD_SASL";
@@ -45,8 +43,7 @@ pub(crate) fn is_child() -> bool {
 
 pub(crate) fn in_no_text(target: &Target) {
     let broker = secure::shared(target.version());
-    let topic = topic::unique("secrets");
-    topic::create(&broker.plaintext(), &topic, 1, &[]);
+    let topic = topic::create_unique(&broker.plaintext(), "secrets", 1);
     let needles = needles(broker);
     let search = |part: &str, variables: &[(&str, &str)]| {
         let said = run_child(target, broker, &topic, part, variables);
@@ -146,10 +143,8 @@ fn broker_file(broker: &Secure, name: &str) -> PathBuf {
 fn run_child(target: &Target, broker: &Secure, topic: &str, part: &str, variables: &[(&str, &str)]) -> String {
     let path = broker_file(broker, "said");
     let file = File::create(&path).unwrap();
-    let mut child = Command::new(env::current_exe().unwrap())
+    let mut child = child::command(target, &broker.plaintext(), topic)
         .env(PART, part)
-        .env(CLIENT, format!("{:?}", target.client))
-        .env(TOPIC, topic)
         .env(FILES, broker.ca().parent().unwrap())
         .env(SASL, broker.address(Way::Sasl).unwrap())
         .env(SASL_TLS, broker.address(Way::SaslTls).unwrap())
@@ -205,10 +200,6 @@ impl Log for Speaker {
     fn flush(&self) {}
 }
 
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("the parent did not give {name}"))
-}
-
 fn file(name: &str) -> PathBuf {
     Path::new(&variable(FILES)).join(name)
 }
@@ -228,13 +219,13 @@ fn say_error(error: &(dyn Error + 'static)) {
 }
 
 fn config(address: &str) -> Config {
-    let config = Client::named(&variable(CLIENT)).chosen(Config::new(variable(address), variable(TOPIC)));
+    let config = child::config_at(&variable(address));
     // It says more then, to us at least.
     if is_async() { config.client_option("debug", "all") } else { config }
 }
 
 fn is_async() -> bool {
-    variable(CLIENT) == format!("{:?}", Client::Async)
+    child::client() == Client::Async
 }
 
 fn trust() -> Tls {

@@ -260,9 +260,7 @@ fn trust(broker: &Secure) -> Tls {
 }
 
 fn create_topic(broker: &Secure) -> String {
-    let topic = topic::unique("secure");
-    topic::create(&broker.plaintext(), &topic, 1, &[]);
-    topic
+    topic::create_unique(&broker.plaintext(), "secure", 1)
 }
 
 /// What is delivered at this address is in the topic, which is read without encryption and credentials.

@@ -5,19 +5,20 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use std::{env, iter};
 
-use kafka_log::{Config, KafkaLogger, Overflow, Spool, SpoolMode, State};
+use kafka_log::{KafkaLogger, Overflow, Spool, SpoolMode, State};
+use tempfile::TempDir;
 
+use crate::child;
 use crate::faults::{self, after, counted, in_a_hurry, log, log_while};
 use crate::records::{THREADS, assert_order, who_and_n};
 use crate::support::process::{raise, run};
 use crate::support::proxy::Mode;
 use crate::support::{topic, wait};
-use crate::target::{Client, LONG, Target};
+use crate::target::{LONG, Target};
 
 /// What memory has room for: a small part of what is logged.
 const ROOM: u64 = 1_000;
@@ -31,7 +32,7 @@ pub(crate) fn more_than_memory_holds(target: &Target) {
     const EACH: u64 = 10_000;
     const BEFORE: u64 = 100;
     let broker = &faults::place(target).broker;
-    let (name, directory) = (create_topic(&broker.bootstrap(), 4), Directory::new());
+    let (name, directory) = (topic::create_unique(&broker.bootstrap(), "spool", 4), Directory::new());
     // Callers wait for the disk where they are faster than that.
     let config = target.config_at(&broker.bootstrap(), &name).queue_records(ROOM as usize).overflow(Overflow::Block);
     let logger = config.spool(Spool::new(directory.spool())).build().unwrap();
@@ -55,18 +56,30 @@ pub(crate) fn more_than_memory_holds(target: &Target) {
     faults::all_is_there(target, &broker.bootstrap(), &name, logger, &logged);
 }
 
-/// What was in flight may be there twice; nothing fails.
+/// What was in flight may be there twice; nothing fails. Records go to the disk in two ways by turns, so that what a
+/// client gives back stands between others that are there already, by their order.
 pub(crate) fn longer_than_the_delivery_timeout(target: &Target) {
     const TIMEOUT: Duration = Duration::from_secs(2);
+    const TIMES: usize = 4;
+    const SOME: u64 = 50;
     let place = faults::place(target);
     // In one partition, so that the order is one of all.
-    let (name, directory) = (create_topic(&place.broker.bootstrap(), 1), Directory::new());
+    let (name, directory) = (topic::create_unique(&place.broker.bootstrap(), "spool", 1), Directory::new());
     let config = in_a_hurry(target.config_at(&place.proxy.address(), &name)).delivery_timeout(TIMEOUT);
     let logger = config.spool(Spool::new(directory.spool())).build().unwrap();
     let logged = log_while(&logger, || {
         after(&logger, 100);
         place.proxy.set(Mode::Blackhole);
-        wait::until("records to go to the disk", LONG, || logger.stats().spooled > 100);
+        // What is logged for a second after a client was replaced goes to the new one, and what comes then to the disk; after
+        // another the client is replaced, and what it had from memory joins what is there.
+        for _ in 0..TIMES {
+            let in_memory = || {
+                let stats = logger.stats();
+                stats.pending - stats.spooled
+            };
+            wait::until("a client to have some from memory", LONG, || in_memory() >= SOME);
+            wait::until("the disk to have all", LONG, || in_memory() < SOME / 2);
+        }
         place.proxy.heal();
         after(&logger, 100);
     });
@@ -91,7 +104,7 @@ pub(crate) fn left_at_the_end(target: &Target) {
     for max_bytes in [1 << 30, SMALL] {
         place.proxy.heal();
         // One thread and one partition: what comes first is what was logged first.
-        let (name, directory) = (create_topic(&place.broker.bootstrap(), 1), Directory::new());
+        let (name, directory) = (topic::create_unique(&place.broker.bootstrap(), "spool", 1), Directory::new());
         let spool = || Spool::new(directory.spool()).max_bytes(max_bytes);
         // A part of it is in the client's hands at the end, and a part in memory.
         let config = || target.config_at(&place.proxy.address(), &name).queue_records(LEFT as usize).spool(spool());
@@ -133,9 +146,6 @@ pub(crate) fn left_at_the_end(target: &Target) {
 const KILLS: &str = "KAFKA_LOG_KILLS";
 
 const DIRECTORY: &str = "KAFKA_LOG_CHILD_SPOOL";
-const SERVERS: &str = "KAFKA_LOG_CHILD_SERVERS";
-const TOPIC: &str = "KAFKA_LOG_CHILD_TOPIC";
-const CLIENT: &str = "KAFKA_LOG_CHILD_CLIENT";
 const FIRST: &str = "KAFKA_LOG_CHILD_FIRST";
 
 pub(crate) fn is_child() -> bool {
@@ -144,12 +154,10 @@ pub(crate) fn is_child() -> bool {
 
 /// An application that writes ahead until it is killed, and writes down how far each of its threads is.
 pub(crate) fn child() {
-    let directory = Directory(PathBuf::from(env::var_os(DIRECTORY).unwrap()));
-    let config = Config::new(env::var(SERVERS).unwrap(), env::var(TOPIC).unwrap());
-    let config = Client::named(&env::var(CLIENT).unwrap()).chosen(config);
-    let logger = config.spool(ahead(&directory)).build().unwrap();
-    let first: Vec<u64> = env::var(FIRST).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
-    let returned = directory.returned();
+    let directory = PathBuf::from(child::variable(DIRECTORY));
+    let logger = child::config().spool(ahead(&spool_in(&directory))).build().unwrap();
+    let first: Vec<u64> = child::variable(FIRST).split(',').map(|number| number.parse().unwrap()).collect();
+    let returned = File::create(returned_in(&directory)).unwrap();
     let note = |who: u64, next: u64| returned.write_all_at(&next.to_le_bytes(), who * 8).unwrap();
     (0..).zip(&first).for_each(|(who, next)| note(who, *next));
     // Another moment each time, in the middle of whatever is going on; the broker has some of it by then.
@@ -179,16 +187,13 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
     let kills: u64 = env::var(KILLS).map_or(2, |kills| kills.parse().expect("a number of kills"));
     let broker = &faults::place(target).broker;
     // In one partition: another process may choose another, and what the first had sent may be there twice.
-    let (name, directory) = (create_topic(&broker.bootstrap(), 1), Directory::new());
+    let (name, directory) = (topic::create_unique(&broker.bootstrap(), "spool", 1), Directory::new());
     let mut returned: BTreeMap<u64, Vec<Range<u64>>> = (0..THREADS).map(|who| (who, Vec::new())).collect();
     let mut first = vec![0; THREADS as usize];
     for _ in 0..kills {
-        let mut command = Command::new(env::current_exe().unwrap());
+        let mut command = child::command(target, &broker.bootstrap(), &name);
         command
-            .env(DIRECTORY, &directory.0)
-            .env(SERVERS, broker.bootstrap())
-            .env(TOPIC, &name)
-            .env(CLIENT, format!("{:?}", target.client))
+            .env(DIRECTORY, directory.0.path())
             .env(FIRST, first.iter().map(u64::to_string).collect::<Vec<_>>().join(","));
         let ended = run("the child", &mut command, LONG).expect_err("it goes on until it is killed");
         assert!(ended.contains("SIGKILL"), "{ended}");
@@ -198,7 +203,7 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
             *first = next + 1;
         }
     }
-    let config = target.config_at(&broker.bootstrap(), &name).spool(ahead(&directory));
+    let config = target.config_at(&broker.bootstrap(), &name).spool(ahead(&directory.spool()));
     let logger = config.build().unwrap();
     logger.flush_timeout(LONG).unwrap();
     let stats = logger.shutdown(LONG).stats;
@@ -220,14 +225,8 @@ pub(crate) fn killed_while_it_writes_ahead(target: &Target) {
 
 // ---- what the trials share ----------------------------------------------------------------------------------------
 
-fn ahead(directory: &Directory) -> Spool {
-    Spool::new(directory.spool()).mode(SpoolMode::WriteAhead)
-}
-
-fn create_topic(bootstrap: &str, partitions: usize) -> String {
-    let name = topic::unique("spool");
-    topic::create(bootstrap, &name, partitions, &[]);
-    name
+fn ahead(spool: &Path) -> Spool {
+    Spool::new(spool).mode(SpoolMode::WriteAhead)
 }
 
 fn each_logged(each: u64) -> BTreeMap<u64, u64> {
@@ -244,27 +243,21 @@ fn log_range(logger: &KafkaLogger, numbers: Range<u64>) {
     });
 }
 
-/// A directory of a trial.
-struct Directory(PathBuf);
+/// A directory that goes with the trial; its children have it by its path.
+struct Directory(TempDir);
 
 impl Directory {
     fn new() -> Directory {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(topic::unique("spool"));
-        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("no directory {}: {error}", path.display()));
-        Directory(path)
+        Directory(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("no directory could be made"))
     }
 
     fn spool(&self) -> PathBuf {
-        self.0.join("spool")
+        spool_in(self.0.path())
     }
 
-    /// Where a child writes down, for each thread, the first record whose call has not returned.
-    fn returned(&self) -> File {
-        File::create(self.0.join("returned")).unwrap()
-    }
-
+    /// For each thread of a child, the first record whose call has not returned.
     fn nexts(&self) -> Vec<u64> {
-        let bytes = fs::read(self.0.join("returned")).unwrap_or_else(|error| panic!("nothing was written: {error}"));
+        let bytes = fs::read(returned_in(self.0.path())).unwrap_or_else(|error| panic!("nothing was written: {error}"));
         let nexts = bytes.chunks_exact(8).map(|next| u64::from_le_bytes(next.try_into().expect("eight bytes")));
         let nexts: Vec<u64> = nexts.collect();
         assert_eq!(nexts.len() as u64, THREADS);
@@ -272,8 +265,11 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn spool_in(directory: &Path) -> PathBuf {
+    directory.join("spool")
+}
+
+/// Where a child writes down how far each of its threads is.
+fn returned_in(directory: &Path) -> PathBuf {
+    directory.join("returned")
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kafka_log::{Config, Spool, SpoolMode, Transport};
+use tempfile::TempDir;
 
 use crate::broker::Broker;
 use crate::child::{Child, SURELY, Scenario, config, say};
@@ -57,33 +58,20 @@ fn spooled(config: Config, mode: SpoolMode) -> Config {
 }
 
 /// A directory that goes with the test.
-struct Directory(PathBuf);
+struct Directory(TempDir);
 
 impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("no directory {}: {error}", path.display()));
-        Directory(path)
-    }
-
-    fn of(child: &Child) -> Directory {
-        Directory::new(&format!("spool-{}", child.name().replace("::", "-")))
+    fn new() -> Directory {
+        Directory(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("no directory could be made"))
     }
 
     fn spool(&self) -> PathBuf {
-        self.0.join("spool")
+        self.0.path().join("spool")
     }
 
     /// Where the child writes down the last record whose call has returned.
     fn returned(&self) -> PathBuf {
-        self.0.join("returned")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.0.path().join("returned")
     }
 }
 
@@ -106,7 +94,7 @@ fn log_until_killed(transport: Transport) {
 
 fn a_kill_loses_no_record_whose_call_had_returned(child: Child) {
     let kills: u64 = std::env::var(KILLS).map_or(5, |kills| kills.parse().expect("a number of kills"));
-    let (broker, directory) = (Broker::start(), Directory::of(&child));
+    let (broker, directory) = (Broker::start(), Directory::new());
     let mut expected = BTreeSet::new();
     let mut first = 0;
     let mut arrived = BTreeSet::new();
@@ -151,7 +139,7 @@ fn numbers(broker: &Broker) -> Vec<u64> {
 }
 
 fn what_is_unsent_at_the_end_is_sent_by_the_next_process(child: Child) {
-    let (broker, directory) = (Broker::start(), Directory::of(&child));
+    let (broker, directory) = (Broker::start(), Directory::new());
     let nobody = child.again().with(DIRECTORY, directory.spool()).on("127.0.0.1:1", &broker.topic);
     let ended = nobody.succeeds();
     assert_eq!((ended.said::<u64>("spooled"), ended.said::<u64>("unsent")), (UNSENT, 0));
@@ -160,14 +148,14 @@ fn what_is_unsent_at_the_end_is_sent_by_the_next_process(child: Child) {
 }
 
 fn a_return_from_main_leaves_in_the_spool_what_no_broker_took(child: Child) {
-    let (broker, directory) = (Broker::start(), Directory::of(&child));
+    let (broker, directory) = (Broker::start(), Directory::new());
     child.again().with(DIRECTORY, directory.spool()).on("127.0.0.1:1", &broker.topic).succeeds();
     deliver(&child, &broker, &directory);
     assert_eq!(numbers(&broker), (0..UNSENT).collect::<Vec<_>>());
 }
 
 fn a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left(child: Child) {
-    let directory = Directory::of(&child);
+    let directory = Directory::new();
     let start = || child.again().with(DIRECTORY, directory.spool()).on("127.0.0.1:1", "nowhere").succeeds();
     assert_eq!(start().said::<u64>("recovered"), 0);
     let next = start();

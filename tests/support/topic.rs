@@ -32,7 +32,14 @@ pub fn create(bootstrap: &str, name: &str, partitions: usize, configs: &[(&str, 
     create_replicated(bootstrap, name, partitions, 1, configs);
 }
 
-/// The same, with more than one replica of each partition.
+/// Creates one that no other test uses; its name.
+pub fn create_unique(bootstrap: &str, prefix: &str, partitions: usize) -> String {
+    let name = unique(prefix);
+    create(bootstrap, &name, partitions, &[]);
+    name
+}
+
+/// The same as [`create`], with more than one replica of each partition.
 pub fn create_replicated(bootstrap: &str, name: &str, partitions: usize, replicas: i32, configs: &[(&str, &str)]) {
     let count = i32::try_from(partitions).expect("a partition count fits i32");
     let topic = NewTopic::new(name, count, TopicReplication::Fixed(replicas));

@@ -2,34 +2,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
+use tempfile::TempDir;
 
 use super::*;
 use crate::config::Fallback;
 
-/// A directory of the test's own, gone with it.
-struct Directory(PathBuf);
+/// A directory that goes with the test.
+struct Directory(TempDir);
 
 impl Directory {
     fn new() -> Directory {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kafka_log-{}-fallback-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Directory(path)
+        Directory(tempfile::tempdir().unwrap())
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("lost.jsonl")
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.0.path().join("lost.jsonl")
     }
 }
 
@@ -251,7 +240,7 @@ fn a_storm_of_drops_waits_for_nobody() {
 #[test]
 fn a_file_that_cannot_be_opened_is_refused_by_name() {
     let directory = Directory::new();
-    for path in [directory.0.join("missing").join("lost.jsonl"), directory.0.clone()] {
+    for path in [directory.0.path().join("missing").join("lost.jsonl"), directory.0.path().to_owned()] {
         let script = Script::new(Mode::Deliver);
         let error = KafkaLogger::start_with(to_file(&path), script.choice()).unwrap_err();
         let text = error.to_string();

@@ -7,19 +7,6 @@ use parking_lot::Mutex;
 use super::*;
 use crate::DeliveryErrorKind;
 
-/// A logger whose callback sends on what it is given.
-fn noting(config: Config, mode: Mode) -> (KafkaLogger, Script, mpsc::Receiver<DeliveryError>) {
-    let (sender, errors) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    let (logger, script) =
-        logger(config.on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap()), mode);
-    (logger, script, errors)
-}
-
-fn next(errors: &mpsc::Receiver<DeliveryError>) -> DeliveryError {
-    errors.recv_timeout(LONG).expect("the callback is not called")
-}
-
 /// Records are told of after they have been counted.
 fn wait_missed(logger: &KafkaLogger, missed: u64) {
     let deadline = Instant::now() + LONG;

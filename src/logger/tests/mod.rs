@@ -6,9 +6,11 @@ mod losses;
 mod overflow;
 mod spool;
 
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::*;
 use crate::State;
@@ -25,6 +27,19 @@ fn logger(config: Config, mode: Mode) -> (KafkaLogger, Script) {
 
 fn numbered(logger: &KafkaLogger, numbers: std::ops::Range<u64>) {
     numbers.for_each(|n| logger.info(n, NO_FIELDS));
+}
+
+/// A logger whose callback sends on what it is given.
+fn noting(config: Config, mode: Mode) -> (KafkaLogger, Script, mpsc::Receiver<DeliveryError>) {
+    let (sender, errors) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let (logger, script) =
+        logger(config.on_delivery_error(move |error| sender.lock().send(error.clone()).unwrap()), mode);
+    (logger, script, errors)
+}
+
+fn next(errors: &mpsc::Receiver<DeliveryError>) -> DeliveryError {
+    errors.recv_timeout(LONG).expect("the callback is not called")
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
@@ -234,6 +249,22 @@ fn a_client_that_panics_is_replaced_and_what_it_had_is_counted() {
         assert_eq!((stats.submitted, stats.failed, stats.delivered), (10, 1, 9), "{mode:?}");
         assert!(logger.status().last_error.unwrap().contains("as scripted"), "{mode:?}");
     }
+}
+
+#[test]
+fn a_worker_whose_client_has_no_room_for_the_rest_of_a_batch_goes_round_with_a_rest() {
+    const RECORDS: u64 = 50;
+    // Long enough that records gather for as long as they ever do.
+    let config = Config::default().linger(Duration::from_millis(100));
+    let (logger, script) = logger(config, Mode::NoRoom);
+    numbered(&logger, 0..RECORDS);
+    let before = script.polls();
+    script.mode(Mode::OneByOne);
+    logger.flush_timeout(LONG).unwrap();
+    let polls = script.polls() - before;
+    // Two of them deliver one, and a few are for what calls besides.
+    assert!(polls as u64 <= 3 * RECORDS, "{polls} for {RECORDS} records");
+    assert_eq!((script.taken().len() as u64, logger.stats().delivered), (RECORDS, RECORDS));
 }
 
 #[test]
