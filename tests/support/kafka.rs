@@ -12,12 +12,17 @@ use parking_lot::Mutex;
 
 use super::jars::{self, Jars};
 use super::ports;
+use super::process::stands_still;
 use super::properties::{Node, Properties};
 use super::proxy::Proxy;
 use super::server::{Plan, Server};
+use super::wait;
 
 #[allow(unused_imports)] // The benchmark asks for no leave.
 pub use super::jars::missing;
+
+/// Bounds how long a process takes to stand still.
+const FREEZE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -161,7 +166,11 @@ impl Broker {
 
     /// Stops the process in its tracks: connections stay open and nothing is answered.
     pub fn freeze(&self) {
-        self.server.lock().signal(libc::SIGSTOP);
+        let mut server = self.server.lock();
+        server.signal(libc::SIGSTOP);
+        let pid = server.pid();
+        // On a busy machine its threads go on answering until one of them has seen the signal.
+        wait::until("the broker to stand still", FREEZE, || stands_still(pid));
     }
 
     pub fn thaw(&self) {

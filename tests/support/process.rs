@@ -1,6 +1,7 @@
 //! Running other programs for a bounded time.
 
 use std::ffi::CString;
+use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -60,6 +61,14 @@ pub fn signal(child: &Child, signal: libc::c_int) {
     // SAFETY: `kill` takes two numbers and touches no memory of ours.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "cannot send signal {signal} to process {pid}: {}", std::io::Error::last_os_error());
+}
+
+/// Whether every thread of a process has been stopped.
+pub fn stands_still(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    // The state follows the name, which is in brackets and may have some in it. A thread that has just ended has none.
+    let is_stopped = |stat: String| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']));
+    threads.flatten().all(|thread| fs::read_to_string(thread.path().join("stat")).map_or(true, is_stopped))
 }
 
 /// Sends a signal to this process, as another one would: whichever thread takes it.
