@@ -437,6 +437,11 @@ fn through(target: &Target, change: impl FnOnce(Config) -> Config, happens: impl
 
 /// Logs from some threads while something happens, and a little longer; how many of each thread that were.
 pub(crate) fn log_while(logger: &KafkaLogger, happens: impl FnOnce()) -> BTreeMap<u64, u64> {
+    log_at_times_while(logger, Duration::from_millis(4), happens)
+}
+
+/// The same, each thread with such a pause behind each record.
+pub(crate) fn log_at_times_while(logger: &KafkaLogger, pause: Duration, happens: impl FnOnce()) -> BTreeMap<u64, u64> {
     const AFTER: u64 = 25;
     let happened = AtomicBool::new(false);
     /// Also when something panics, so that the threads end.
@@ -459,7 +464,7 @@ pub(crate) fn log_while(logger: &KafkaLogger, happens: impl FnOnce()) -> BTreeMa
                         }
                         log(logger, who, n);
                         n += 1;
-                        thread::sleep(Duration::from_millis(4));
+                        thread::sleep(pause);
                     }
                     (who, n)
                 })

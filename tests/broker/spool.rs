@@ -13,7 +13,7 @@ use kafka_log::{KafkaLogger, Overflow, Spool, SpoolMode, State};
 use tempfile::TempDir;
 
 use crate::child;
-use crate::faults::{self, after, counted, in_a_hurry, log, log_while};
+use crate::faults::{self, after, counted, in_a_hurry, log, log_at_times_while};
 use crate::records::{THREADS, assert_order, who_and_n};
 use crate::support::process::{raise, run};
 use crate::support::proxy::Mode;
@@ -62,12 +62,14 @@ pub(crate) fn longer_than_the_delivery_timeout(target: &Target) {
     const TIMEOUT: Duration = Duration::from_secs(2);
     const TIMES: usize = 4;
     const SOME: u64 = 50;
+    // Seldom enough that a client without a broker has room for all that is on the disk, and for more from memory.
+    const PAUSE: Duration = Duration::from_millis(20);
     let place = faults::place(target);
     // In one partition, so that the order is one of all.
     let (name, directory) = (topic::create_unique(&place.broker.bootstrap(), "spool", 1), Directory::new());
     let config = in_a_hurry(target.config_at(&place.proxy.address(), &name)).delivery_timeout(TIMEOUT);
     let logger = config.spool(Spool::new(directory.spool())).build().unwrap();
-    let logged = log_while(&logger, || {
+    let logged = log_at_times_while(&logger, PAUSE, || {
         after(&logger, 100);
         place.proxy.set(Mode::Blackhole);
         // What is logged for a second after a client was replaced goes to the new one, and what comes then to the disk; after
