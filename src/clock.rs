@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::format::EventTime;
 
-/// How long a thread goes by one reading of both, in microseconds. If the system's clock is set in that time, the moment may be wrong
-/// by so much, and no more.
+/// How long a thread goes by one reading of both, in microseconds. If the system's clock is set in that time, the moment
+/// may be wrong by so much, and no more.
 const LONGEST: u64 = 100_000;
 
 /// A moment of the monotonic clock, in microseconds: smaller than an `Instant`, and reckoned with in one step.

@@ -503,22 +503,17 @@ impl Shift<'_> {
     fn bury_client(&mut self, panic: &(dyn Any + Send)) {
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        let cause = format!("the client panicked and is replaced: {words}");
+        let (kind, cause) = (DeliveryErrorKind::Rejected, format!("the client panicked and is replaced: {words}"));
         self.worker.health.down(cause.as_str());
         if self.detour.is_some() {
             // Of a batch from memory, what the client has not had is as good as ever.
             let rest = self.batch.take().filter(|batch| !batch.is_empty() && !is_from_disk(batch.generation()));
             let refused = self.save_what_the_client_has();
             self.put_behind(rest);
-            self.fail_in_flight(
-                DeliveryErrorKind::Rejected,
-                &cause,
-                told(refused, DeliveryErrorKind::Rejected, &cause),
-            );
+            self.fail_in_flight(kind, &cause, told(refused, kind, &cause));
         } else {
             let mut client = self.client.take();
-            self.fail_in_flight(DeliveryErrorKind::Rejected, &cause, |losses| {
-                let kind = DeliveryErrorKind::Rejected;
+            self.fail_in_flight(kind, &cause, |losses| {
                 client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, kind, &cause))
             });
             if let Some(client) = client {

@@ -1,11 +1,11 @@
 //! All that is measured, in its order.
 
+use kafka_log_bench::median;
 use kafka_log_bench::task::{Load, Measured, State, Task, Who};
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Part};
 use crate::children::Children;
-use kafka_log_bench::median;
 
 pub struct Suite<'a> {
     pub children: &'a Children,
