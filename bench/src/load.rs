@@ -54,6 +54,7 @@ pub(crate) fn run(task: &Task, subject: &impl Subject, ready: impl FnOnce()) -> 
     measured.peak_kib = Some(peak);
     measured.growth_kib = Some(peak.saturating_sub(before));
     let counts = subject.counts();
+    measured.loop_mean_beside = measured.loop_mean.zip(measured.floor_loop_mean).map(|(ours, floor)| ours / floor);
     measured.records = run.logged;
     measured.delivered = counts.delivered;
     measured.lost = counts.lost;

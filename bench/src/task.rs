@@ -135,6 +135,8 @@ pub struct Measured {
     pub loop_mean: Option<f64>,
     /// That of the floor in the same threads before the bursts; or the load's own yardstick.
     pub floor_loop_mean: Option<f64>,
+    /// The one by the other: a process beside itself.
+    pub loop_mean_beside: Option<f64>,
     /// Records a second, from the first call to the last acknowledgement.
     pub rate: Option<f64>,
     /// Of the process, user and system, per million records.

@@ -52,6 +52,11 @@ impl Generations {
         self.oldest > generation
     }
 
+    /// Whether there are records that a flush was to wait for.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.unsettled.len() > 1
+    }
+
     /// Forgets all records.
     pub(super) fn clear(&mut self) {
         self.oldest += self.unsettled.len() as u64;

@@ -35,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const BATCHES: usize = 8;
 
 /// This part of the bounds wakes a worker that lets records gather.
-const ENOUGH: usize = 4;
+const ENOUGH: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -367,6 +367,14 @@ impl Queue {
     /// Whether so much waits that it is time to hand it over.
     fn has_enough(&self, state: &State) -> bool {
         state.sealed_records >= self.most_records / ENOUGH || state.sealed.len() >= self.enough_batches
+    }
+
+    /// The number that the next record will have, where nothing presses: there is room for a good deal of them, and nobody
+    /// waits for a flush or for the end.
+    pub(crate) fn next_at_leisure(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let presses = self.is_half(&state) || state.generations.are_awaited() || state.stop_by.is_some();
+        (!presses).then(|| state.open.next_number())
     }
 
     /// Calls the worker for something that is not a record.

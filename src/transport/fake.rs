@@ -60,6 +60,8 @@ struct State {
     out_of_turn: Vec<usize>,
     made: usize,
     polls: usize,
+    /// Bytes that were taken since the last poll, and the most of those.
+    unpolled: (usize, usize),
     dropped: usize,
     /// A client is in the middle of a hang, or has been.
     hangs: bool,
@@ -74,6 +76,7 @@ impl Script {
             out_of_turn: Vec::new(),
             made: 0,
             polls: 0,
+            unpolled: (0, 0),
             dropped: 0,
             hangs: false,
         };
@@ -121,6 +124,11 @@ impl Script {
     /// How often clients have been polled.
     pub(crate) fn polls(&self) -> usize {
         self.state.0.lock().polls
+    }
+
+    /// The most bytes that a client was given between two polls.
+    pub(crate) fn most_between_polls(&self) -> usize {
+        self.state.0.lock().unpolled.1
     }
 
     /// Waits until the client hangs, as it was told.
@@ -195,7 +203,11 @@ impl Client for Fake {
         let generation = batch.generation();
         while let Some((payload, meta)) = batch.pop() {
             self.held.push_back((generation, meta, payload.to_vec()));
-            self.script.note(|state| state.taken.push(payload.to_vec()));
+            self.script.note(|state| {
+                state.taken.push(payload.to_vec());
+                state.unpolled.0 += payload.len();
+                state.unpolled.1 = state.unpolled.1.max(state.unpolled.0);
+            });
             assert!(self.mode() != Mode::PanicInSubmit, "as scripted, in submit");
             if matches!(self.mode(), Mode::HoldOne | Mode::OneByOne) {
                 return;
@@ -204,7 +216,10 @@ impl Client for Fake {
     }
 
     fn poll(&mut self, outcomes: &mut Vec<Outcome>) {
-        self.script.state.0.lock().polls += 1;
+        self.script.note(|state| {
+            state.polls += 1;
+            state.unpolled.0 = 0;
+        });
         if self.mode() == Mode::Hang {
             self.script.change(|state| state.hangs = true);
             self.script.wait("the end of the hang", |state| state.mode != Mode::Hang);

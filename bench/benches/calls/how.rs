@@ -12,7 +12,8 @@ pub const CALLS: &[&str] = &[
     "loop mean: the time of every other 50,000 as a whole, without a clock in between, by its calls: of each thread, \
      whether it ran or waited for a processor.",
     "x floor: beside the floor in the same threads: before each 50,000 they encode the same records, and nothing \
-     else. So both meet the machine at the same speed. Of p50 each 50,000 give one ratio, and this is the median of those.",
+     else. So both meet the machine at the same speed. Of p50 each 50,000 give one ratio, and this is the median of those; \
+     of the loop mean each process gives one. Of several rounds, as of any figure here, the median.",
     "records/s, CPU s/M, peak: from another process that logs 1,000,000 at once and waits for room where there is none: \
      from the first call to the last acknowledgement; user and system time of the process by getrusage, a million \
      records; VmHWM. In paced loads: of that load itself.",

@@ -61,16 +61,15 @@ pub fn print(results: &Results, targets: &[Target], arguments: &Arguments, load:
 }
 
 fn call_line(row: &Row) -> Vec<String> {
-    let Measured { p50, mean, loop_mean, p99, p999, max, p50_beside, floor_loop_mean, .. } = row.figures;
+    let Measured { p50, mean, loop_mean, p99, p999, max, p50_beside, loop_mean_beside, .. } = row.figures;
     let Measured { rate, cpu_seconds, peak_kib, first_p50, lost, .. } = row.figures;
     let mut line = vec![row.who.name().into(), row.load.clone(), row.broker.word().into()];
     match &row.void {
         Some(_) => line.extend(vec!["VOID".into(); 8]),
         None => {
             let times = |beside: Option<f64>| beside.map_or("-".into(), |beside| format!("{beside:.2}"));
-            let loop_beside = loop_mean.zip(floor_loop_mean).map(|(ours, floor)| ours / floor);
             line.extend([time(p50), times(p50_beside), time(mean), time(loop_mean)]);
-            line.extend([times(loop_beside), time(p99), time(p999), time(max)]);
+            line.extend([times(loop_mean_beside), time(p99), time(p999), time(max)]);
         }
     }
     match &row.void_delivery {

@@ -288,6 +288,7 @@ fn medians(rounds: &[Measured]) -> Measured {
         p50_beside: of(|round| round.p50_beside),
         first_p50_beside: of(|round| round.first_p50_beside),
         floor_loop_mean: of(|round| round.floor_loop_mean),
+        loop_mean_beside: of(|round| round.loop_mean_beside),
         rate: of(|round| round.rate),
         cpu_seconds: of(|round| round.cpu_seconds),
         peak_kib: whole(|round| round.peak_kib),

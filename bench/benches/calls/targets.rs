@@ -24,7 +24,7 @@ pub fn of(results: &Results) -> Vec<Target> {
         calls(results, who, &mut targets);
     }
     for who in [Who::Async, Who::Sync] {
-        let own = of_who(&results.off, who).and_then(|row| over(row.figures.loop_mean, row.figures.floor_loop_mean));
+        let own = of_who(&results.off, who).and_then(|row| row.figures.loop_mean_beside);
         at_most(format!("{}: level off, beside log's own", who.name()), own, 1.1, &mut targets);
     }
     let yardstick = of_who(&results.delivery, Who::HandRolled).and_then(|row| row.figures.rate);
@@ -51,7 +51,7 @@ fn calls(results: &Results, who: Who, targets: &mut Vec<Target>) {
         results.rows.iter().find(|row| row.who == who && row.load == load && row.broker == broker)
     };
     let p50 = |row: Option<&Row>| row?.figures.p50_beside;
-    let mean = |row: Option<&Row>| row.and_then(|row| over(row.figures.loop_mean, row.figures.floor_loop_mean));
+    let mean = |row: Option<&Row>| row?.figures.loop_mean_beside;
     let ours = row(who, "hot, 1", State::Up);
     let name = who.name();
     at_most(format!("{name}: hot, 1: p50 beside the floor"), p50(ours), 1.3, targets);

@@ -268,6 +268,19 @@ fn a_worker_whose_client_has_no_room_for_the_rest_of_a_batch_goes_round_with_a_r
 }
 
 #[test]
+fn of_much_that_waits_a_client_is_given_a_part_at_a_time_and_asked_for_outcomes_in_between() {
+    const RECORDS: usize = 4_000;
+    let (logger, script) = logger(Config::default(), Mode::NoRoom);
+    let long = "x".repeat(1_000);
+    (0..RECORDS).for_each(|_| logger.info(&long, NO_FIELDS));
+    script.mode(Mode::Deliver);
+    logger.flush_timeout(LONG).unwrap();
+    assert_eq!((script.taken().len(), logger.stats().delivered), (RECORDS, RECORDS as u64));
+    let most = script.most_between_polls();
+    assert!(most < 1024 * 1024, "{most} bytes of four megabytes");
+}
+
+#[test]
 fn a_client_that_hangs_holds_up_neither_calls_nor_shutdown() {
     let (logger, script) = logger(Config::default(), Mode::Hold);
     numbered(&logger, 0..10);

@@ -4,16 +4,21 @@
 //! where there is a spool; it never resends a record that has an outcome, and a panic of the client ends the client, not
 //! the worker.
 
+mod in_flight;
+mod pace;
+
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::in_flight::InFlight;
+use self::pace::{Handed, Pace, TURN};
 use crate::deadline;
 use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
-use crate::queue::{Batch, Generation, Meta, Order, Part, Queue, Room, Settled};
+use crate::queue::{Batch, Meta, Order, Part, Queue, Room, Settled};
 use crate::recursion;
 use crate::spool::{Detour, is_from_disk};
 use crate::status::Health;
@@ -21,10 +26,6 @@ use crate::transport::{Client, Factory, Outcome};
 
 /// The first and the longest pause before a client that panicked is replaced.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// How long records may gather before they are handed over, at most: what comes one by one costs a wake-up each, and a
-/// worker that runs while the application logs takes processor time and cache from it.
-const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// With a disk, how often the worker looks whether memory fills up while its client has no room.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -153,9 +154,7 @@ struct Shift<'a> {
 impl Shift<'_> {
     fn work(&mut self) {
         let mut pause = REPLACE_AFTER.0;
-        let rest = LONGEST_REST.min(self.worker.linger).min(self.worker.patience / 4);
-        // Records gather until then, unless the queue calls.
-        let mut gather = None;
+        let mut pace = Pace::new(self.worker.linger.min(self.worker.patience / 4));
         let mut outcomes = Vec::new();
         loop {
             let stop_by = match self.worker.queue.order() {
@@ -170,70 +169,78 @@ impl Shift<'_> {
                 continue;
             }
 
-            let gathers = gather.is_some_and(|until| Instant::now() < until);
+            let works = pace.begin();
             let turn = catch_unwind(AssertUnwindSafe(|| {
-                let took = !gathers && self.hand_over();
+                let handed = if works { self.hand_over() } else { Handed::Nothing };
                 if let Some(client) = &mut self.client {
                     client.poll(&mut outcomes);
                 }
-                took
+                handed
             }));
             let delivered = self.settle(&mut outcomes);
             match (turn, &self.client) {
-                (Ok(took), Some(client)) => {
+                (Ok(handed), Some(client)) => {
                     if delivered {
                         pause = REPLACE_AFTER.0;
                     }
                     let patience = client.patience();
                     // Asked now: the outcomes have made room.
                     let has_room = self.has_room();
-                    if self.has_nothing_at_hand() || !has_room {
-                        if !gathers {
-                            // Where there were records, there will be more. But what had no room goes on as soon as there
-                            // is: with that at hand, the worker would gather without a rest.
-                            gather = (took && has_room && !rest.is_zero()).then(|| Instant::now() + rest);
-                        }
-                        let room = match (has_room, gather) {
+                    let waits = self.has_nothing_at_hand() || !has_room;
+                    if works && waits {
+                        // What had no room goes on as soon as there is: with that at hand, the worker would gather
+                        // without a rest.
+                        pace.end(if has_room { handed } else { Handed::Nothing }, &self.worker.queue);
+                    }
+                    // There may be more, on the disk too.
+                    let goes_on = handed == Handed::ATurn && has_room && pace.until().is_none();
+                    if waits && !goes_on {
+                        let room = match (has_room, pace.until()) {
                             (false, _) if self.detour.is_some() => Room::OnDisk,
                             (false, _) => Room::None,
                             (true, None) => Room::Now,
-                            (true, Some(gather)) => Room::After(gather),
+                            (true, Some(until)) => Room::After(until),
                         };
                         let patience = self.look_after_disk(patience, has_room);
                         if self.wait(stop_by, patience, room) {
-                            gather = None;
+                            pace.go_on();
                         }
                     }
                 }
                 (Ok(_), None) => {}
                 (Err(panic), _) => {
-                    gather = None;
+                    pace.go_on();
                     self.bury_client(&*panic);
                 }
             }
         }
     }
 
-    /// Hands over what waits, as far as the client has room, the oldest first; whether there was anything.
-    fn hand_over(&mut self) -> bool {
-        let mut took = false;
+    /// Hands over what waits, as far as the client has room, the oldest first, and for one turn at most.
+    fn hand_over(&mut self) -> Handed {
+        let mut handed = Handed::Nothing;
+        let mut bytes = 0;
         loop {
             let has_room = self.has_room();
-            if has_room && self.batch.is_some() {
-                took = true;
+            if has_room && let Some(batch) = &self.batch {
+                handed = Handed::All;
+                bytes += batch.bytes();
                 if !self.submit() {
-                    return took;
+                    return handed;
+                }
+                if bytes >= TURN {
+                    return Handed::ATurn;
                 }
                 continue;
             }
             let queue = &self.worker.queue;
             let Some(detour) = &mut self.detour else {
                 if !has_room {
-                    return took;
+                    return handed;
                 }
                 self.batch = queue.take();
                 if self.batch.is_none() {
-                    return took;
+                    return handed;
                 }
                 continue;
             };
@@ -247,19 +254,19 @@ impl Shift<'_> {
                 self.batch = detour.take(queue);
                 continue;
             }
-            let Some(waiting) = self.waiting.pop_front() else { return took };
+            let Some(waiting) = self.waiting.pop_front() else { return handed };
             let stands_still = !detour.is_empty() && self.progress.elapsed() >= STANDSTILL;
             if detour.takes_overflow() && (has_unread || stands_still || (!has_room && queue.is_half_full())) {
                 if detour.divert(&waiting, queue) {
                     queue.recycle(waiting);
-                    took = true;
+                    handed = Handed::All;
                     continue;
                 }
                 detour.rest();
             }
             if !has_room || has_unread {
                 self.waiting.push_front(waiting);
-                return took;
+                return handed;
             }
             self.batch = Some(waiting);
         }
@@ -578,86 +585,5 @@ impl Drop for Counted<'_> {
         let Part { generation, records, bytes } = self.before;
         let (records, bytes) = (records - self.batch.len(), bytes - self.batch.bytes());
         self.in_flight.enter(Part { generation, records, bytes });
-    }
-}
-
-/// What the client has taken and not answered for.
-#[derive(Default)]
-struct InFlight {
-    records: usize,
-    bytes: usize,
-    /// Of those, what the disk has too.
-    from_disk: (usize, usize),
-    by_generation: BTreeMap<Generation, (usize, usize)>,
-}
-
-impl InFlight {
-    fn enter(&mut self, Part { generation, records, bytes }: Part) {
-        if records > 0 {
-            let held = self.by_generation.entry(generation).or_default();
-            held.0 += records;
-            held.1 += bytes;
-            self.records += records;
-            self.bytes += bytes;
-            if is_from_disk(generation) {
-                self.from_disk.0 += records;
-                self.from_disk.1 += bytes;
-            }
-        }
-    }
-
-    /// Takes records out; false if the client has none such.
-    fn leave(&mut self, Part { generation, records, bytes }: Part) -> bool {
-        let Some(held) = self.by_generation.get_mut(&generation) else { return false };
-        let (Some(records_left), Some(bytes_left)) = (held.0.checked_sub(records), held.1.checked_sub(bytes)) else {
-            return false;
-        };
-        *held = (records_left, bytes_left);
-        self.records -= records;
-        self.bytes -= bytes;
-        if is_from_disk(generation) {
-            self.from_disk.0 -= records;
-            self.from_disk.1 -= bytes;
-        }
-        if records_left == 0 {
-            self.by_generation.remove(&generation);
-        }
-        true
-    }
-
-    /// Whether there are records that the disk does not have.
-    fn has_memory(&self) -> bool {
-        self.by_generation.keys().next().is_some_and(|oldest| !is_from_disk(*oldest))
-    }
-
-    /// Whether a client may have more from the disk: it takes room beside the queue's.
-    fn has_room_from_disk(&self, queue: &Queue) -> bool {
-        let (records, bytes) = self.from_disk;
-        if records == 0 {
-            return true;
-        }
-        let (most_records, most_bytes) = queue.window_from_disk();
-        records < most_records && bytes < most_bytes
-    }
-
-    /// Takes out all that the disk has too.
-    fn forget_disk(&mut self) {
-        self.from_disk = (0, 0);
-        self.by_generation.retain(|generation, (records, bytes)| {
-            let stays = !is_from_disk(*generation);
-            if !stays {
-                self.records -= *records;
-                self.bytes -= *bytes;
-            }
-            stays
-        });
-    }
-
-    fn drain(&mut self) -> Vec<Part> {
-        (self.records, self.bytes, self.from_disk) = (0, 0, (0, 0));
-        std::mem::take(&mut self.by_generation)
-            .into_iter()
-            .map(|(generation, (records, bytes))| Part { generation, records, bytes })
-            .collect()
     }
 }
