@@ -11,25 +11,23 @@ use crate::scenarios;
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_warmed_up_awaited_macro_delivers_its_record => |transport| {
-                let early = block_on(kafka_log::ainfo!("too early")).unwrap_err();
-                assert_eq!(early.kind(), DeliveryErrorKind::NotInitialised);
+        a_warmed_up_awaited_macro_delivers_its_record => |transport| {
+            let early = block_on(kafka_log::ainfo!("too early")).unwrap_err();
+            assert_eq!(early.kind(), DeliveryErrorKind::NotInitialised);
 
-                let _guard = kafka_log::init(config(transport).startup(Startup::Check(Duration::from_secs(30)))).unwrap();
-                let user = "u_19";
-                let delivery = block_on(kafka_log::ainfo!(n = 0, user, list:? = [1, 2]; "user {}", "authenticated")).unwrap();
-                assert_eq!(delivery.offset, Some(0));
-                let delivery = block_on(kafka_log::acritical!(target: "audit", "n" = 1; "ledger")).unwrap();
-                assert_eq!(delivery.offset, Some(1));
-                block_on(kafka_log::awarning!(target: "audit", "no fields")).unwrap();
-                block_on(kafka_log::aerror!("no {}", "fields")).unwrap();
-                let filtered = block_on(kafka_log::adebug!("filtered")).unwrap_err();
-                assert_eq!(filtered.kind(), DeliveryErrorKind::Filtered);
-                let filtered = block_on(kafka_log::atrace!("filtered")).unwrap_err();
-                assert_eq!(filtered.target(), Some(module_path!()));
-            };
-        }
+            let _guard = kafka_log::init(config(transport).startup(Startup::Check(Duration::from_secs(30)))).unwrap();
+            let user = "u_19";
+            let delivery = block_on(kafka_log::ainfo!(n = 0, user, list:? = [1, 2]; "user {}", "authenticated")).unwrap();
+            assert_eq!(delivery.offset, Some(0));
+            let delivery = block_on(kafka_log::acritical!(target: "audit", "n" = 1; "ledger")).unwrap();
+            assert_eq!(delivery.offset, Some(1));
+            block_on(kafka_log::awarning!(target: "audit", "no fields")).unwrap();
+            block_on(kafka_log::aerror!("no {}", "fields")).unwrap();
+            let filtered = block_on(kafka_log::adebug!("filtered")).unwrap_err();
+            assert_eq!(filtered.kind(), DeliveryErrorKind::Filtered);
+            let filtered = block_on(kafka_log::atrace!("filtered")).unwrap_err();
+            assert_eq!(filtered.target(), Some(module_path!()));
+        };
     }
 }
 

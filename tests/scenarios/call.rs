@@ -12,15 +12,11 @@ use crate::scenarios;
 pub fn scenarios() -> Vec<Scenario> {
     #[allow(unused_mut, reason = "there is more on Linux")]
     let mut all = scenarios! {
-        each_transport {
-            a_call_allocates_nothing_once_it_is_warm => count_allocations;
-        }
+        a_call_allocates_nothing_once_it_is_warm => count_allocations;
     };
     #[cfg(target_os = "linux")]
     all.extend(scenarios! {
-        each_transport {
-            a_call_makes_no_system_call_but_to_wake_the_worker => filtered::log_without_system_calls;
-        }
+        a_call_makes_no_system_call_but_to_wake_the_worker => filtered::log_without_system_calls;
     });
     all
 }

@@ -53,24 +53,19 @@ impl Scenario {
 
 /// Declares scenarios by their parents' functions, whose names are the tests' names.
 ///
-/// In `once`, a scenario is played with `async`, which alone speaks to the mock cluster, and left out of a build
-/// without it; in `each_transport`, with each that the build has.
+/// Each is played with each transport that the build has.
 #[macro_export]
 macro_rules! scenarios {
     (
-        $(once { $($watch:ident => $play:expr;)* })?
-        $(each_transport { $($watch_each:ident => $play_each:expr;)* })?
+        $($watch:ident => $play:expr;)*
     ) => {{
         let theme = module_path!().rsplit("::").next().unwrap_or_default();
         let mut all = Vec::new();
-        $(if cfg!(feature = "async") { all.extend([$($crate::child::Scenario::new(
-            format!("{theme}::{}", stringify!($watch)), kafka_log::Transport::Async, $watch, $play,
-        )),*]) })?
-        $(for (transport, suffix) in $crate::child::transports() {
+        for (transport, suffix) in $crate::child::transports() {
             all.extend([$($crate::child::Scenario::new(
-                format!("{theme}::{}::{suffix}", stringify!($watch_each)), transport, $watch_each, $play_each,
+                format!("{theme}::{}::{suffix}", stringify!($watch)), transport, $watch, $play,
             )),*]);
-        })?
+        }
         all
     }};
 }

@@ -13,13 +13,9 @@ use crate::support::ports;
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            the_direct_methods_deliver_their_level_and_typed_fields => methods;
-            dropping_the_last_handle_delivers_all_and_ends_the_threads => drop_handles;
-        }
-        each_transport {
-            dropping_the_last_handle_without_a_broker_is_bounded_and_ends_the_threads => drop_in_the_dark;
-        }
+        the_direct_methods_deliver_their_level_and_typed_fields => methods;
+        dropping_the_last_handle_delivers_all_and_ends_the_threads => drop_handles;
+        dropping_the_last_handle_without_a_broker_is_bounded_and_ends_the_threads => drop_in_the_dark;
     }
 }
 

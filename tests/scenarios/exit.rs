@@ -22,133 +22,129 @@ const END: Duration = Duration::from_secs(5 + 4);
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_return_from_main_with_no_guard_kept_delivers_all => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log_records();
-            };
-            a_return_from_main_with_the_guard_bound_to_an_underscore_delivers_all => |transport| {
-                let _ = kafka_log::init(config(transport));
-                log_records();
-            };
-            a_guard_kept_in_main_delivers_all_when_it_is_dropped => |transport| {
-                let guard = kafka_log::init(config(transport)).unwrap();
-                log_records();
-                drop(guard);
-                // All is done here, before any exit hook, and the pipeline goes on.
-                let stats = kafka_log::stats();
-                assert_eq!((stats.delivered, stats.pending), (RECORDS, 0));
-                log::info!(n = RECORDS; "after the guard");
-            };
-            process_exit_in_main_delivers_all_and_keeps_its_code => |transport| {
-                kafka_log::init(config(transport)).unwrap();
+        a_return_from_main_with_no_guard_kept_delivers_all => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log_records();
+        };
+        a_return_from_main_with_the_guard_bound_to_an_underscore_delivers_all => |transport| {
+            let _ = kafka_log::init(config(transport));
+            log_records();
+        };
+        a_guard_kept_in_main_delivers_all_when_it_is_dropped => |transport| {
+            let guard = kafka_log::init(config(transport)).unwrap();
+            log_records();
+            drop(guard);
+            // All is done here, before any exit hook, and the pipeline goes on.
+            let stats = kafka_log::stats();
+            assert_eq!((stats.delivered, stats.pending), (RECORDS, 0));
+            log::info!(n = RECORDS; "after the guard");
+        };
+        process_exit_in_main_delivers_all_and_keeps_its_code => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log_records();
+            process::exit(3);
+        };
+        process_exit_in_another_thread_delivers_all_and_keeps_its_code => |transport| {
+            let _guard = kafka_log::init(config(transport)).unwrap();
+            thread::spawn(|| {
                 log_records();
                 process::exit(3);
-            };
-            process_exit_in_another_thread_delivers_all_and_keeps_its_code => |transport| {
-                let _guard = kafka_log::init(config(transport)).unwrap();
-                thread::spawn(|| {
-                    log_records();
-                    process::exit(3);
-                })
-                .join()
-                .unwrap();
-            };
-            a_panic_in_main_delivers_all_that_was_logged_before => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log_records();
-                panic!("on purpose");
-            };
-            a_panic_in_main_delivers_all_with_a_guard_kept_too => |transport| {
-                let _guard = kafka_log::init(config(transport)).unwrap();
-                log_records();
-                panic!("on purpose");
-            };
-            the_record_of_a_panic_hook_is_delivered_too => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                panic::set_hook(Box::new(|panic| log::error!(n = RECORDS; "{panic}")));
-                log_records();
-                panic!("on purpose");
-            };
-            abort_loses_what_is_pending => |transport| {
-                log_in_no_haste(transport);
+            })
+            .join()
+            .unwrap();
+        };
+        a_panic_in_main_delivers_all_that_was_logged_before => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log_records();
+            panic!("on purpose");
+        };
+        a_panic_in_main_delivers_all_with_a_guard_kept_too => |transport| {
+            let _guard = kafka_log::init(config(transport)).unwrap();
+            log_records();
+            panic!("on purpose");
+        };
+        the_record_of_a_panic_hook_is_delivered_too => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            panic::set_hook(Box::new(|panic| log::error!(n = RECORDS; "{panic}")));
+            log_records();
+            panic!("on purpose");
+        };
+        abort_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            process::abort();
+        };
+        sigterm_by_default_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            processes::raise(libc::SIGTERM);
+        };
+        sigkill_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            processes::raise(libc::SIGKILL);
+        };
+        sigterm_that_a_thread_answers_with_a_shutdown_delivers_all => |transport| {
+            // Before the first thread, so that all of them leave it to the one that waits.
+            processes::block(libc::SIGTERM);
+            thread::spawn(|| {
+                processes::wait_for(libc::SIGTERM);
+                let report = kafka_log::shutdown(SURELY);
+                process::exit(if report.timed_out { 1 } else { 0 });
+            });
+            log_in_no_haste(transport);
+            processes::raise(libc::SIGTERM);
+            thread::sleep(SURELY);
+            unreachable!("the process has ended");
+        };
+        a_panic_that_cannot_unwind_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            panic_that_cannot_unwind();
+        };
+        a_panic_that_cannot_unwind_delivers_all_with_the_helper => |transport| {
+            log_in_no_haste(transport);
+            kafka_log::flush_on_panic(SURELY);
+            panic_that_cannot_unwind();
+        };
+        a_second_panic_while_unwinding_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            panic_twice();
+        };
+        a_second_panic_while_unwinding_delivers_all_with_the_helper => |transport| {
+            log_in_no_haste(transport);
+            kafka_log::flush_on_panic(SURELY);
+            panic_twice();
+        };
+        a_hook_that_logs_and_one_that_aborts_around_the_helper_deliver_all => |transport| {
+            panic::set_hook(Box::new(|panic| log::error!(n = RECORDS; "{panic}")));
+            kafka_log::flush_on_panic(SURELY);
+            let helper = panic::take_hook();
+            panic::set_hook(Box::new(move |panic| {
+                helper(panic);
                 process::abort();
-            };
-            sigterm_by_default_loses_what_is_pending => |transport| {
-                log_in_no_haste(transport);
-                processes::raise(libc::SIGTERM);
-            };
-            sigkill_loses_what_is_pending => |transport| {
-                log_in_no_haste(transport);
-                processes::raise(libc::SIGKILL);
-            };
-            sigterm_that_a_thread_answers_with_a_shutdown_delivers_all => |transport| {
-                // Before the first thread, so that all of them leave it to the one that waits.
-                processes::block(libc::SIGTERM);
-                thread::spawn(|| {
-                    processes::wait_for(libc::SIGTERM);
-                    let report = kafka_log::shutdown(SURELY);
-                    process::exit(if report.timed_out { 1 } else { 0 });
-                });
-                log_in_no_haste(transport);
-                processes::raise(libc::SIGTERM);
-                thread::sleep(SURELY);
-                unreachable!("the process has ended");
-            };
-            a_panic_that_cannot_unwind_loses_what_is_pending => |transport| {
-                log_in_no_haste(transport);
-                panic_that_cannot_unwind();
-            };
-            a_panic_that_cannot_unwind_delivers_all_with_the_helper => |transport| {
-                log_in_no_haste(transport);
-                kafka_log::flush_on_panic(SURELY);
-                panic_that_cannot_unwind();
-            };
-            a_second_panic_while_unwinding_loses_what_is_pending => |transport| {
-                log_in_no_haste(transport);
-                panic_twice();
-            };
-            a_second_panic_while_unwinding_delivers_all_with_the_helper => |transport| {
-                log_in_no_haste(transport);
-                kafka_log::flush_on_panic(SURELY);
-                panic_twice();
-            };
-            a_hook_that_logs_and_one_that_aborts_around_the_helper_deliver_all => |transport| {
-                panic::set_hook(Box::new(|panic| log::error!(n = RECORDS; "{panic}")));
-                kafka_log::flush_on_panic(SURELY);
-                let helper = panic::take_hook();
-                panic::set_hook(Box::new(move |panic| {
-                    helper(panic);
-                    process::abort();
-                }));
-                log_in_no_haste(transport);
-                panic!("on purpose");
-            };
-            a_panic_in_main_with_the_helper_delivers_all_before_it_unwinds => |transport| {
-                log_in_no_haste(transport);
-                kafka_log::flush_on_panic(SURELY);
-                let caught = panic::catch_unwind(|| panic!("on purpose"));
-                assert_eq!((kafka_log::stats().delivered, kafka_log::stats().pending), (RECORDS, 0));
-                panic::resume_unwind(caught.unwrap_err());
-            };
-            a_panic_in_a_child_of_a_bare_fork_waits_for_nothing => panic_in_a_fork;
-        }
-        each_transport {
-            without_a_broker_a_return_from_main_is_bounded_and_a_success => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log_records();
-                say("pending", kafka_log::stats().pending);
-            };
-            with_a_guard_and_a_silent_peer_a_return_from_main_is_bounded_and_a_success => |transport| {
-                let _guard = kafka_log::init(config(transport)).unwrap();
-                log_records();
-                say("pending", kafka_log::stats().pending);
-            };
-            without_a_broker_panics_that_are_caught_wait_for_little => catch_panics;
-            a_panic_on_a_thread_of_ours_waits_for_nothing => panic_in_a_callback;
-            what_std_starts_inherits_no_connection_and_disturbs_nothing => start_programs;
-            what_fork_and_exec_start_inherits_no_connection_and_disturbs_nothing => fork_and_exec_programs;
-        }
+            }));
+            log_in_no_haste(transport);
+            panic!("on purpose");
+        };
+        a_panic_in_main_with_the_helper_delivers_all_before_it_unwinds => |transport| {
+            log_in_no_haste(transport);
+            kafka_log::flush_on_panic(SURELY);
+            let caught = panic::catch_unwind(|| panic!("on purpose"));
+            assert_eq!((kafka_log::stats().delivered, kafka_log::stats().pending), (RECORDS, 0));
+            panic::resume_unwind(caught.unwrap_err());
+        };
+        a_panic_in_a_child_of_a_bare_fork_waits_for_nothing => panic_in_a_fork;
+        without_a_broker_a_return_from_main_is_bounded_and_a_success => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log_records();
+            say("pending", kafka_log::stats().pending);
+        };
+        with_a_guard_and_a_silent_peer_a_return_from_main_is_bounded_and_a_success => |transport| {
+            let _guard = kafka_log::init(config(transport)).unwrap();
+            log_records();
+            say("pending", kafka_log::stats().pending);
+        };
+        without_a_broker_panics_that_are_caught_wait_for_little => catch_panics;
+        a_panic_on_a_thread_of_ours_waits_for_nothing => panic_in_a_callback;
+        what_std_starts_inherits_no_connection_and_disturbs_nothing => start_programs;
+        what_fork_and_exec_start_inherits_no_connection_and_disturbs_nothing => fork_and_exec_programs;
     }
 }
 

@@ -17,15 +17,13 @@ const END: Duration = Duration::from_millis(5_000 + 1_500 + 4_500);
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        each_transport {
-            what_has_not_arrived_at_a_return_from_main_is_on_stderr => log_and_return;
-            what_a_silent_peer_has_not_acknowledged_at_the_end_is_on_stderr => log_and_return;
-            what_has_not_arrived_at_process_exit_is_on_stderr => |transport| {
-                log_and_return(transport);
-                std::process::exit(0);
-            };
-            with_stderr_closed_nothing_panics_and_all_is_counted => closed;
-        }
+        what_has_not_arrived_at_a_return_from_main_is_on_stderr => log_and_return;
+        what_a_silent_peer_has_not_acknowledged_at_the_end_is_on_stderr => log_and_return;
+        what_has_not_arrived_at_process_exit_is_on_stderr => |transport| {
+            log_and_return(transport);
+            std::process::exit(0);
+        };
+        with_stderr_closed_nothing_panics_and_all_is_counted => closed;
     }
 }
 

@@ -13,16 +13,12 @@ use crate::support::ports;
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_program_run_by_the_application_leaves_both_unaffected => run_a_program;
-            before_init_flush_is_ok_and_all_counts_are_zero => before_init;
-        }
-        each_transport {
-            a_second_init_is_refused_and_changes_nothing => init_twice;
-            beside_another_logger_init_is_refused_and_changes_nothing => init_beside_another;
-            a_config_error_names_its_option_and_init_can_be_retried => init_with_mistakes;
-            init_sets_the_global_level_and_build_does_not => levels;
-        }
+        a_program_run_by_the_application_leaves_both_unaffected => run_a_program;
+        before_init_flush_is_ok_and_all_counts_are_zero => before_init;
+        a_second_init_is_refused_and_changes_nothing => init_twice;
+        beside_another_logger_init_is_refused_and_changes_nothing => init_beside_another;
+        a_config_error_names_its_option_and_init_can_be_retried => init_with_mistakes;
+        init_sets_the_global_level_and_build_does_not => levels;
     }
 }
 

@@ -14,16 +14,14 @@ use crate::scenarios;
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            control_characters_anywhere_arrive_as_they_were_and_forge_nothing => hostile_text;
-            numbers_keep_their_kind_and_value => numbers;
-            nested_values_and_errors_arrive_as_json => nested;
-            reserved_names_cannot_replace_what_the_payload_says => reserved;
-            ten_thousand_pairs_are_cut_and_the_rest_is_counted => many_pairs;
-            an_empty_message_is_a_record => empty;
-            a_giant_message_is_cut_with_a_count_and_little_memory => giant;
-            a_text_line_stays_one_line => text_line;
-        }
+        control_characters_anywhere_arrive_as_they_were_and_forge_nothing => hostile_text;
+        numbers_keep_their_kind_and_value => numbers;
+        nested_values_and_errors_arrive_as_json => nested;
+        reserved_names_cannot_replace_what_the_payload_says => reserved;
+        ten_thousand_pairs_are_cut_and_the_rest_is_counted => many_pairs;
+        an_empty_message_is_a_record => empty;
+        a_giant_message_is_cut_with_a_count_and_little_memory => giant;
+        a_text_line_stays_one_line => text_line;
     }
 }
 

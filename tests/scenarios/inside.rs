@@ -14,23 +14,21 @@ use crate::scenarios;
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_call_inside_an_arguments_display_is_delivered_and_so_is_the_outer_one => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log::info!("<{}>", Chatty { depth: 1 });
-            };
-            a_call_inside_a_values_display_is_delivered_and_so_is_the_outer_one => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log::info!(who:% = Chatty { depth: 1 }; "outer");
-            };
-            calls_inside_one_another_keep_every_payload_intact => |transport| {
-                kafka_log::init(config(transport)).unwrap();
-                log::info!("<{}>", Chatty { depth: 50 });
-            };
-            a_call_inside_a_thread_locals_destructor_is_delivered => log_while_threads_end;
-            a_panic_inside_an_arguments_display_is_the_callers_and_is_counted => panic_inside_arguments;
-            nested_in_the_applications_own_logger_all_is_delivered => tee;
-        }
+        a_call_inside_an_arguments_display_is_delivered_and_so_is_the_outer_one => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log::info!("<{}>", Chatty { depth: 1 });
+        };
+        a_call_inside_a_values_display_is_delivered_and_so_is_the_outer_one => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log::info!(who:% = Chatty { depth: 1 }; "outer");
+        };
+        calls_inside_one_another_keep_every_payload_intact => |transport| {
+            kafka_log::init(config(transport)).unwrap();
+            log::info!("<{}>", Chatty { depth: 50 });
+        };
+        a_call_inside_a_thread_locals_destructor_is_delivered => log_while_threads_end;
+        a_panic_inside_an_arguments_display_is_the_callers_and_is_counted => panic_inside_arguments;
+        nested_in_the_applications_own_logger_all_is_delivered => tee;
     }
 }
 

@@ -17,9 +17,7 @@ use crate::support::{process, wait};
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        each_transport {
-            a_name_that_resolves_later_is_connected_to_then => connect_in_the_end;
-        }
+        a_name_that_resolves_later_is_connected_to_then => connect_in_the_end;
     }
 }
 

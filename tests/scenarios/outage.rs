@@ -19,26 +19,22 @@ const CALLS: Duration = Duration::from_secs(2);
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_shutdown_by_many_threads_while_others_log_agrees_with_the_broker => |transport| {
-                let report = shut_down_while_others_log(&kafka_log::init(config(transport)).unwrap(), SURELY);
-                assert_eq!((report.unsent, report.timed_out), (0, false));
-                say("delivered", report.stats.delivered);
-            };
-        }
-        each_transport {
-            without_a_listener_every_record_is_accounted_for => account_for_all;
-            with_a_silent_peer_every_record_is_accounted_for => account_for_all;
-            without_a_listener_the_status_names_the_address => name_the_address;
-            with_a_silent_peer_the_status_names_the_address => name_the_address;
-            a_queue_full_of_records_drops_the_rest_and_counts_them => fill_by_records;
-            a_queue_full_of_bytes_drops_the_rest_and_counts_them => fill_by_bytes;
-            a_shutdown_by_many_threads_while_others_log_tears_nothing => |transport| {
-                let guard = kafka_log::init(config(transport)).unwrap();
-                let report = shut_down_while_others_log(&guard, Duration::from_millis(500));
-                assert_eq!((report.stats.delivered, report.stats.failed), (0, 0));
-            };
-        }
+        a_shutdown_by_many_threads_while_others_log_agrees_with_the_broker => |transport| {
+            let report = shut_down_while_others_log(&kafka_log::init(config(transport)).unwrap(), SURELY);
+            assert_eq!((report.unsent, report.timed_out), (0, false));
+            say("delivered", report.stats.delivered);
+        };
+        without_a_listener_every_record_is_accounted_for => account_for_all;
+        with_a_silent_peer_every_record_is_accounted_for => account_for_all;
+        without_a_listener_the_status_names_the_address => name_the_address;
+        with_a_silent_peer_the_status_names_the_address => name_the_address;
+        a_queue_full_of_records_drops_the_rest_and_counts_them => fill_by_records;
+        a_queue_full_of_bytes_drops_the_rest_and_counts_them => fill_by_bytes;
+        a_shutdown_by_many_threads_while_others_log_tears_nothing => |transport| {
+            let guard = kafka_log::init(config(transport)).unwrap();
+            let report = shut_down_while_others_log(&guard, Duration::from_millis(500));
+            assert_eq!((report.stats.delivered, report.stats.failed), (0, 0));
+        };
     }
 }
 

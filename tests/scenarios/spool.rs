@@ -20,28 +20,26 @@ pub fn scenarios() -> Vec<Scenario> {
         return Vec::new();
     }
     scenarios! {
-        each_transport {
-            a_kill_loses_no_record_whose_call_had_returned => log_until_killed;
-            what_is_unsent_at_the_end_is_sent_by_the_next_process => |transport| {
-                let guard = kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
-                (0..UNSENT).for_each(|n| log::info!(n; "before"));
-                let report = guard.shutdown(Duration::ZERO);
-                say("spooled", report.spooled);
-                say("unsent", report.unsent);
-            };
-            a_return_from_main_leaves_in_the_spool_what_no_broker_took => |transport| {
-                kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
-                (0..UNSENT).for_each(|n| log::info!(n; "before"));
-            };
-            a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left => |transport| {
-                let before = Instant::now();
-                kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
-                say("took", before.elapsed().as_millis());
-                say("recovered", kafka_log::stats().recovered);
-                (0..UNSENT).for_each(|n| log::info!(n; "before"));
-                kafka_log::shutdown(Duration::ZERO);
-            };
-        }
+        a_kill_loses_no_record_whose_call_had_returned => log_until_killed;
+        what_is_unsent_at_the_end_is_sent_by_the_next_process => |transport| {
+            let guard = kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
+            (0..UNSENT).for_each(|n| log::info!(n; "before"));
+            let report = guard.shutdown(Duration::ZERO);
+            say("spooled", report.spooled);
+            say("unsent", report.unsent);
+        };
+        a_return_from_main_leaves_in_the_spool_what_no_broker_took => |transport| {
+            kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
+            (0..UNSENT).for_each(|n| log::info!(n; "before"));
+        };
+        a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left => |transport| {
+            let before = Instant::now();
+            kafka_log::init(spooled(config(transport), SpoolMode::Overflow)).unwrap();
+            say("took", before.elapsed().as_millis());
+            say("recovered", kafka_log::stats().recovered);
+            (0..UNSENT).for_each(|n| log::info!(n; "before"));
+            kafka_log::shutdown(Duration::ZERO);
+        };
     }
 }
 

@@ -16,27 +16,23 @@ const IN_TIME: Duration = Duration::from_secs(7);
 
 pub fn scenarios() -> Vec<Scenario> {
     scenarios! {
-        once {
-            a_check_with_a_broker_succeeds_and_the_first_record_arrives => |transport| {
-                let guard = kafka_log::init(config(transport).startup(Startup::Check(SURELY))).unwrap();
-                assert_eq!(guard.status().state, kafka_log::State::Up);
-                log::info!("first");
-            };
-            a_check_names_a_topic_that_the_broker_does_not_know => |transport| {
-                let text = fails(transport, StartupErrorKind::UnknownTopic);
-                assert!(text.contains(&topic()), "{text}");
-            };
-        }
-        each_transport {
-            a_check_without_a_listener_fails_in_time => |transport| {
-                let text = fails(transport, StartupErrorKind::Unreachable);
-                assert!(text.contains(&servers()), "{text}");
-            };
-            a_check_of_a_silent_peer_fails_in_time => |transport| {
-                let text = fails(transport, StartupErrorKind::Unreachable);
-                assert!(text.contains(&servers()), "{text}");
-            };
-        }
+        a_check_with_a_broker_succeeds_and_the_first_record_arrives => |transport| {
+            let guard = kafka_log::init(config(transport).startup(Startup::Check(SURELY))).unwrap();
+            assert_eq!(guard.status().state, kafka_log::State::Up);
+            log::info!("first");
+        };
+        a_check_names_a_topic_that_the_broker_does_not_know => |transport| {
+            let text = fails(transport, StartupErrorKind::UnknownTopic);
+            assert!(text.contains(&topic()), "{text}");
+        };
+        a_check_without_a_listener_fails_in_time => |transport| {
+            let text = fails(transport, StartupErrorKind::Unreachable);
+            assert!(text.contains(&servers()), "{text}");
+        };
+        a_check_of_a_silent_peer_fails_in_time => |transport| {
+            let text = fails(transport, StartupErrorKind::Unreachable);
+            assert!(text.contains(&servers()), "{text}");
+        };
     }
 }
 
