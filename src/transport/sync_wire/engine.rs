@@ -356,6 +356,8 @@ impl Engine {
         for token in tokens {
             self.connections.remove(&token);
             self.bootstrap.connection.take_if(|bootstrap| *bootstrap == token);
+            // Without acknowledgements nothing is waited for on it, and still a load may be half written.
+            self.partitions.iter_mut().for_each(|partition| partition.lose(token));
         }
     }
 
@@ -460,7 +462,7 @@ impl Engine {
         self.take_brokers(token, &answer.brokers);
         let problem = if answer.topic_error.is_ok() {
             self.take_partitions(&answer);
-            let leaders = self.partitions.iter().filter(|partition| partition.leader.is_some()).count();
+            let leaders = self.partitions.iter().filter(|partition| self.has_leader(partition)).count();
             (leaders < self.partitions.len() || leaders == 0).then(|| {
                 format!(
                     "{leaders} of {} partitions of the topic {} have a leader",
@@ -472,7 +474,7 @@ impl Engine {
             Some(self.topic_problem(answer.topic_error))
         };
         self.metadata.wanted = problem.is_some();
-        let is_usable = self.partitions.iter().any(|partition| partition.leader.is_some());
+        let is_usable = self.partitions.iter().any(|partition| self.has_leader(partition));
         if is_usable && answer.topic_error.is_ok() {
             self.was_usable = true;
             self.stand_good();
@@ -494,6 +496,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether it is known who leads the partition, and where that is: an answer that is older than the last election may
+    /// leave the leader out.
+    fn has_leader(&self, partition: &Partition) -> bool {
+        partition.leader.is_some_and(|leader| self.nodes.contains_key(&leader))
     }
 
     /// A broker says that we are not where we should be: all begins again with the servers of the configuration.

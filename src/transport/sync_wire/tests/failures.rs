@@ -282,6 +282,26 @@ fn a_leader_that_no_metadata_tell_of_is_asked_for_again() {
 }
 
 #[test]
+fn a_leader_that_an_answer_of_before_its_election_leaves_out_is_asked_for_again() {
+    let cluster = Cluster::new(2, 1);
+    cluster.lead(0, 2);
+    let mut bench = Bench::of(&cluster, |_| {});
+    bench.submit(0..1);
+    bench.wait(1);
+    cluster.change(|state| state.partitions.get_mut(&0).unwrap().epoch -= 1);
+    cluster.tell_of(2, false);
+    let metadata = cluster.count(ApiKey::Metadata);
+    cluster.close_connections(2);
+    cluster.wait_count(ApiKey::Metadata, metadata + 1);
+    bench.submit(1..4);
+    cluster.wait_count(ApiKey::Metadata, metadata + 3);
+    cluster.change(|state| state.partitions.get_mut(&0).unwrap().epoch += 1);
+    cluster.tell_of(2, true);
+    bench.wait(4);
+    assert_eq!(cluster.values(0), numbers(0..4));
+}
+
+#[test]
 fn partitions_that_are_added_get_their_share() {
     let cluster = Cluster::new(1, 1);
     let mut bench = Bench::of(&cluster, one_by_one);
