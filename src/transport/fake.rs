@@ -26,6 +26,8 @@ pub(crate) enum Mode {
     NoRoom,
     PanicInSubmit,
     PanicInPoll,
+    /// When it is asked how long the worker may sleep.
+    PanicInPatience,
     /// As `Hold`, and gives none back.
     HoldFast,
     /// As `Hold`, and gives them back in another order, as one that goes by its partitions does.
@@ -279,6 +281,7 @@ impl Client for Fake {
 
     fn patience(&self) -> Duration {
         match self.mode() {
+            Mode::PanicInPatience if !self.held.is_empty() => panic!("as scripted, in patience"),
             Mode::OneByOne => Duration::from_millis(1),
             // A worker that sleeps through what it should hear fails the test that waits for it.
             _ => Duration::from_secs(3600),

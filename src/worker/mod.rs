@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::in_flight::InFlight;
-use self::pace::{Handed, Pace, TURN};
+use self::pace::{Handed, LONGEST_TURN, Pace, TURN};
 use crate::deadline;
 use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
 use crate::queue::{Batch, Meta, Order, Part, Queue, Room, Settled};
@@ -62,8 +62,8 @@ impl Worker {
         };
         let end = End(&self);
         shift.work();
-        shift.save();
-        shift.abandon();
+        let told = shift.save();
+        shift.abandon(told);
         drop(end);
         let client = shift.client.take();
         // A client that panics while it ends takes nothing with it: all is counted.
@@ -177,66 +177,69 @@ impl Shift<'_> {
                 }
                 handed
             }));
-            let delivered = self.settle(&mut outcomes);
-            match (turn, &self.client) {
-                (Ok(handed), Some(client)) => {
-                    if delivered {
-                        pause = REPLACE_AFTER.0;
-                    }
-                    let patience = client.patience();
-                    // Asked now: the outcomes have made room.
-                    let has_room = self.has_room();
-                    let waits = self.has_nothing_at_hand() || !has_room;
-                    if works && waits {
-                        // What had no room goes on as soon as there is: with that at hand, the worker would gather
-                        // without a rest.
-                        pace.end(if has_room { handed } else { Handed::Nothing }, &self.worker.queue);
-                    }
-                    // There may be more, on the disk too.
-                    let goes_on = handed == Handed::ATurn && has_room && pace.until().is_none();
-                    if waits && !goes_on {
-                        let room = match (has_room, pace.until()) {
-                            (false, _) if self.detour.is_some() => Room::OnDisk,
-                            (false, _) => Room::None,
-                            (true, None) => Room::Now,
-                            (true, Some(until)) => Room::After(until),
-                        };
-                        let patience = self.look_after_disk(patience, has_room);
-                        if self.wait(stop_by, patience, room) {
-                            pace.go_on();
-                        }
-                    }
-                }
-                (Ok(_), None) => {}
-                (Err(panic), _) => {
+            if self.settle(&mut outcomes) {
+                pause = REPLACE_AFTER.0;
+            }
+            // Asked now: the outcomes have made room.
+            let ask = |handed| catch_unwind(AssertUnwindSafe(|| (handed, self.patience(), self.has_room())));
+            let (handed, patience, has_room) = match turn.and_then(ask) {
+                Ok(asked) => asked,
+                Err(panic) => {
                     pace.go_on();
                     self.bury_client(&*panic);
+                    continue;
                 }
+            };
+            let patience = self.look_after_disk(patience, has_room);
+            if has_room && !self.has_nothing_at_hand() {
+                continue;
+            }
+            if works {
+                // What had no room goes on as soon as there is: with that at hand, the worker would gather without a rest.
+                pace.end(if has_room { handed } else { Handed::Nothing }, &self.worker.queue);
+            }
+            let goes_on = match handed {
+                Handed::ATurn => true,
+                Handed::ToTheFull => has_room,
+                Handed::All | Handed::Nothing => false,
+            };
+            if goes_on && pace.until().is_none() {
+                continue;
+            }
+            let room = match (has_room, pace.until()) {
+                (false, _) if self.detour.is_some() => Room::OnDisk,
+                (false, _) => Room::None,
+                (true, None) => Room::Now,
+                (true, Some(until)) => Room::After(until),
+            };
+            if self.wait(stop_by, patience, room) {
+                pace.go_on();
             }
         }
     }
 
     /// Hands over what waits, as far as the client has room, the oldest first, and for one turn at most.
     fn hand_over(&mut self) -> Handed {
+        let begun = Instant::now();
         let mut handed = Handed::Nothing;
         let mut bytes = 0;
         loop {
+            if bytes >= TURN || (bytes > 0 && begun.elapsed() >= LONGEST_TURN) {
+                return Handed::ATurn;
+            }
             let has_room = self.has_room();
             if has_room && let Some(batch) = &self.batch {
                 handed = Handed::All;
-                bytes += batch.bytes();
+                bytes += batch.bytes().max(1);
                 if !self.submit() {
-                    return handed;
-                }
-                if bytes >= TURN {
-                    return Handed::ATurn;
+                    return Handed::ToTheFull;
                 }
                 continue;
             }
             let queue = &self.worker.queue;
             let Some(detour) = &mut self.detour else {
                 if !has_room {
-                    return handed;
+                    return Handed::ToTheFull;
                 }
                 self.batch = queue.take();
                 if self.batch.is_none() {
@@ -254,19 +257,22 @@ impl Shift<'_> {
                 self.batch = detour.take(queue);
                 continue;
             }
-            let Some(waiting) = self.waiting.pop_front() else { return handed };
+            let Some(waiting) = self.waiting.pop_front() else {
+                return if has_room { handed } else { Handed::ToTheFull };
+            };
             let stands_still = !detour.is_empty() && self.progress.elapsed() >= STANDSTILL;
             if detour.takes_overflow() && (has_unread || stands_still || (!has_room && queue.is_half_full())) {
                 if detour.divert(&waiting, queue) {
-                    queue.recycle(waiting);
                     handed = Handed::All;
+                    bytes += waiting.bytes().max(1);
+                    queue.recycle(waiting);
                     continue;
                 }
                 detour.rest();
             }
             if !has_room || has_unread {
                 self.waiting.push_front(waiting);
-                return handed;
+                return Handed::ToTheFull;
             }
             self.batch = Some(waiting);
         }
@@ -289,6 +295,11 @@ impl Shift<'_> {
             self.worker.queue.recycle(batch);
         }
         true
+    }
+
+    /// How long the client lets the worker sleep.
+    fn patience(&self) -> Duration {
+        self.client.as_ref().map_or(Duration::ZERO, |client| client.patience())
     }
 
     /// Whether all that was taken from the queue is with the client, or on the disk.
@@ -389,16 +400,18 @@ impl Shift<'_> {
         taken(refused)
     }
 
-    /// At the end: all that is in memory goes to the disk, as far as it can be had.
-    fn save(&mut self) {
+    /// At the end: all that is in memory goes to the disk, as far as it can be had. How many records that a client had were
+    /// not taken by the disk, and have been told.
+    fn save(&mut self) -> usize {
         if self.detour.is_none() {
-            return;
+            return 0;
         }
-        for (meta, payload) in self.save_what_the_client_has() {
-            self.worker.losses.dropped(&meta, &payload, DropReason::Shutdown);
+        let refused = self.save_what_the_client_has();
+        for (meta, payload) in &refused {
+            self.worker.losses.dropped(meta, payload, DropReason::Shutdown);
         }
         let queue = &self.worker.queue;
-        let Some(mut detour) = self.detour.take() else { return };
+        let Some(mut detour) = self.detour.take() else { return refused.len() };
         while let Some(batch) = self.waiting.pop_front().or_else(|| queue.take()) {
             if !detour.divert(&batch, queue) {
                 self.waiting.push_front(batch);
@@ -406,14 +419,15 @@ impl Shift<'_> {
             }
         }
         detour.close();
+        refused.len()
     }
 
-    /// Ends the queue, and tells of what is left of all that came out of it.
-    fn abandon(&mut self) {
+    /// Ends the queue, and tells of what is left of all that came out of it, but for so many records that have been told.
+    fn abandon(&mut self, told: usize) {
         let Worker { queue, losses, .. } = self.worker;
         let (client, batches) = (&mut self.client, self.batch.iter_mut().chain(&mut self.waiting));
         abandon(queue, losses, || {
-            let mut back = 0;
+            let mut back = told;
             if let Some(client) = client {
                 back += take_back(client.as_mut(), losses, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
             }
@@ -434,10 +448,12 @@ impl Shift<'_> {
         }
         let until = Instant::now() + pause;
         loop {
-            self.hand_over();
+            let handed = self.hand_over();
             let patience = until.saturating_duration_since(Instant::now());
             let patience = self.look_after_disk(patience, false);
-            self.wait(stop_by, patience, Room::OnDisk);
+            if handed != Handed::ATurn {
+                self.wait(stop_by, patience, Room::OnDisk);
+            }
             let over = |order| matches!(order, Order::StopBy(by) if by <= Instant::now() || stop_by.is_none());
             if until <= Instant::now() || over(self.worker.queue.order()) {
                 return;

@@ -14,6 +14,9 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(5);
 /// So many bytes of payloads, some thousand records, are handed over at once.
 pub(super) const TURN: usize = 512 * 1024;
 
+/// Or for so long, where a disk is slow: the worker has to hear its client in between.
+pub(super) const LONGEST_TURN: Duration = Duration::from_millis(20);
+
 /// After a turn the worker waits for as long as that has taken, so that it takes half of a processor at most: what delivers
 /// further, a client's threads and a broker on the same machine, has the other half, and not the callers' processors. A
 /// shorter pause is none: it would be over before anybody has got anything from it.
@@ -23,8 +26,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handed {
     Nothing,
-    /// All that there was, or that there was room for.
+    /// All that there was.
     All,
+    /// What there was room for; there may be more.
+    ToTheFull,
     /// As much as goes in one turn; there may be more.
     ATurn,
 }
@@ -63,7 +68,7 @@ impl Pace {
         let rest = match handed {
             Handed::Nothing => Duration::ZERO,
             Handed::All => self.gathering,
-            Handed::ATurn => self.pause(now, queue),
+            Handed::ToTheFull | Handed::ATurn => self.pause(now, queue),
         };
         self.until = (!rest.is_zero()).then(|| now + rest);
     }

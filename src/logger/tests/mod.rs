@@ -237,7 +237,7 @@ fn shutdown_and_flush_from_many_threads_while_others_log_lose_nothing() {
 
 #[test]
 fn a_client_that_panics_is_replaced_and_what_it_had_is_counted() {
-    for mode in [Mode::PanicInSubmit, Mode::PanicInPoll] {
+    for mode in [Mode::PanicInSubmit, Mode::PanicInPoll, Mode::PanicInPatience] {
         let (logger, script) = logger(Config::default(), mode);
         numbered(&logger, 0..1);
         script.wait_dropped(1);

@@ -257,6 +257,50 @@ fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
 }
 
 #[test]
+fn what_neither_a_client_nor_the_disk_has_at_the_end_is_told_once_and_not_missed_besides() {
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new();
+    let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
+    let (logger, script, errors) = noting(Config::default().use_json(false).spool(spool), Mode::Hold);
+    let long = "x".repeat(10_000);
+    (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    script.wait_taken(200);
+    let report = logger.shutdown(Duration::from_millis(100));
+    assert!(report.unsent > 100 && report.spooled > 20, "{report:?}");
+    assert_eq!(report.unsent + report.spooled, 200);
+    for n in report.spooled..200 {
+        assert!(next(&errors).payload().ends_with(format!(": {n}").as_bytes()));
+    }
+    drop(logger);
+    assert!(errors.recv().is_err(), "nothing is told twice, and the callback is let go");
+    assert_eq!(report.stats.callbacks_missed, 0);
+}
+
+#[test]
+fn a_worker_that_moves_records_to_the_disk_hears_its_client_in_between() {
+    if !COMPILED {
+        return;
+    }
+    const RECORDS: u64 = 12_000;
+    let directory = Directory::new();
+    let (logger, script) = logger(config(&directory, SpoolMode::Overflow).queue_bytes(16 << 20), Mode::Hang);
+    script.wait_hanging();
+    let long = "x".repeat(1_000);
+    (0..RECORDS).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    let polls = script.polls();
+    script.mode(Mode::NoRoom);
+    wait_until("the records are on the disk", || logger.stats().spooled == RECORDS);
+    let polls = script.polls() - polls;
+    // Of twelve megabytes each takes half of one, and a batch.
+    assert!(polls >= 15, "{polls} polls");
+    script.mode(Mode::Deliver);
+    logger.flush_timeout(LONG).unwrap();
+    assert_eq!(arrived(&script), all(0..RECORDS));
+}
+
+#[test]
 fn a_directory_in_use_is_refused_and_free_again_after_shutdown() {
     if !COMPILED {
         return;
