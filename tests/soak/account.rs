@@ -32,6 +32,8 @@ pub(crate) struct Account {
     /// Arrived though they were told to have failed, as those may that are possibly there.
     pub(crate) arrived_all_the_same: u64,
     pub(crate) lost: u64,
+    /// Of so many losses no word was heard but the count: what is missing beyond them is lost for sure.
+    pub(crate) by_number: u64,
     /// How often the brokers had lost what the client numbered, or the client failed for good, as far as was seen.
     pub(crate) sessions_ended: u64,
     pub(crate) seen: Seen,
@@ -118,6 +120,7 @@ pub(crate) fn close(subject: Subject, bootstrap: &str) -> Account {
         doubled: found.doubled,
         arrived_all_the_same: words.losses.keys().filter(|id| found.first.contains_key(*id)).count() as u64,
         lost,
+        by_number: if told { stats.callbacks_missed } else { stats.failed + stats.dropped.total() },
         sessions_ended: ended,
         seen,
         wrong: wrong.said(),

@@ -39,13 +39,19 @@ impl Process {
         const OWN_A_RECORD: u64 = 300;
         /// Of a client: what it has of a queue's records once more, and itself.
         const OF_A_CLIENT: u64 = 40 << 20;
+        /// Of a logger, with those of librdkafka's clients that are ended while their brokers are away, with the proxies' for
+        /// its connections, and with those that log.
+        const THREADS: u64 = 100;
         let records: u64 = accounts.iter().map(|account| account.stats.submitted).sum();
-        let loggers = accounts.iter().map(|account| 1 + account.restarts as u64).sum::<u64>();
+        // One that is followed by another may still be ending.
+        let loggers = 2 * accounts.len() as u64;
         let most = (OWN + OWN_A_RECORD * records + loggers * (OF_A_CLIENT + 2 * QUEUE_BYTES as u64)) / 1_024;
         let grown = self.most_kilobytes.load(Ordering::Relaxed).saturating_sub(self.kilobytes_before);
         let ended = wait::holds_within(Duration::from_secs(30), || read("Threads") <= self.threads_before);
+        let threads = self.most_threads.load(Ordering::Relaxed).saturating_sub(self.threads_before);
         match () {
             () if grown > most => Some(format!("memory grew by {grown} KiB, more than {most}")),
+            () if threads > THREADS * accounts.len() as u64 => Some(format!("there were {threads} threads more")),
             () if !ended => {
                 Some(format!("{} threads before the loggers, and {} after", self.threads_before, read("Threads")))
             }
@@ -99,6 +105,7 @@ pub(crate) fn print(seed: u64, lasted: Duration, injected: &Injected, accounts: 
     });
     row("longest call", accounts, |account| format!("{} ms", account.seen.longest_call.as_millis()));
     row("**lost without a word**", accounts, |account| account.lost);
+    row("of those that failed or were dropped, known by their number only", accounts, |account| account.by_number);
 
     let kilobytes = process.most_kilobytes.load(Ordering::Relaxed);
     println!(
