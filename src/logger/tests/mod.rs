@@ -268,6 +268,19 @@ fn a_worker_whose_client_has_no_room_for_the_rest_of_a_batch_goes_round_with_a_r
 }
 
 #[test]
+fn calls_one_after_the_other_seldom_wake_the_worker() {
+    const RECORDS: u64 = 20_000;
+    let (logger, script) = logger(Config::default(), Mode::Deliver);
+    let begun = Instant::now();
+    numbered(&logger, 0..RECORDS);
+    logger.flush_timeout(LONG).unwrap();
+    // Each wake-up ends in a poll, and records gather for five milliseconds; a flush calls besides.
+    let (polls, millis) = (script.polls() as u128, begun.elapsed().as_millis());
+    assert!(polls <= 10 + 2 * millis / 5, "{polls} polls in {millis} ms");
+    assert_eq!(logger.stats().delivered, RECORDS);
+}
+
+#[test]
 fn of_much_that_waits_a_client_is_given_a_part_at_a_time_and_asked_for_outcomes_in_between() {
     const RECORDS: usize = 4_000;
     let (logger, script) = logger(Config::default(), Mode::NoRoom);
