@@ -28,6 +28,9 @@ const CHUNK: usize = 128 * 1024;
 /// A disk that refused is asked again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
+/// While a file cannot be opened, nothing newer goes past it, for so long at most.
+const WAITS_FOR_FILES: Duration = Duration::from_secs(10);
+
 /// What clients gave back is kept in a store beside the other: it is older than what that has had meanwhile.
 const LATE: &str = "late";
 
@@ -173,6 +176,8 @@ pub(crate) struct Detour {
     parcels: VecDeque<Parcel>,
     next_parcel: Generation,
     retry_at: Option<Instant>,
+    /// A file could not be opened since then.
+    unreadable_since: Option<Instant>,
     /// Of the records that are read a second time, those that have been counted already.
     counted: u64,
     counters: Arc<Counters>,
@@ -299,6 +304,7 @@ impl Detour {
             parcels: VecDeque::new(),
             next_parcel: FROM_DISK,
             retry_at: None,
+            unreadable_since: None,
             counted: 0,
             counters,
             losses,
@@ -338,14 +344,24 @@ impl Detour {
         }
     }
 
+    /// Whether nothing is to be handed over now: older records than any at hand cannot be read for the moment.
+    pub(crate) fn waits_for_files(&self) -> bool {
+        self.unreadable_since.is_some_and(|since| since.elapsed() < WAITS_FOR_FILES)
+    }
+
     fn fill(&mut self, queue: &Queue) {
+        let mut unreadable_since = None;
         for which in [Which::Late, Which::Main] {
             match self.lane(which).fill() {
                 Ok(lost) if lost.is_empty() => {}
                 Ok(lost) => self.lose(which, &lost, queue),
-                Err(problem) => self.health.error(problem),
+                Err(problem) => {
+                    self.health.error(problem);
+                    unreadable_since = self.unreadable_since.or_else(|| Some(Instant::now()));
+                }
             }
         }
+        self.unreadable_since = unreadable_since;
     }
 
     /// Counts records that could not be read back, and tells of them as far as they are known.

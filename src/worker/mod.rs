@@ -253,6 +253,7 @@ impl Shift<'_> {
                 self.waiting.extend(queue.take());
             }
             let has_unread = detour.has_unread(queue);
+            let has_room = has_room && !detour.waits_for_files();
             if has_unread && has_room {
                 self.batch = detour.take(queue);
                 continue;
@@ -314,7 +315,10 @@ impl Shift<'_> {
         self.client.as_ref().is_some_and(|client| client.has_room())
             && self.in_flight.records < records
             && self.in_flight.bytes < bytes
-            && (self.detour.is_none() || self.in_flight.has_room_from_disk(queue))
+            && self
+                .detour
+                .as_ref()
+                .is_none_or(|detour| !detour.waits_for_files() && self.in_flight.has_room_from_disk(queue))
     }
 
     /// What the disk is due by the passing of time; how long the worker may sleep, then.

@@ -594,6 +594,45 @@ fn records_that_are_damaged_on_the_disk_are_told_of_when_they_are_read() {
     assert!(errors.try_recv().is_err());
 }
 
+#[test]
+#[cfg(unix)]
+fn nothing_goes_past_records_whose_file_cannot_be_opened_for_a_moment() {
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new();
+    let config = || {
+        let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
+        Config::default().use_json(false).spool(spool)
+    };
+    let long = "x".repeat(1_000);
+    let log = |logger: &KafkaLogger, numbers: std::ops::Range<u64>| {
+        numbers.for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    };
+    let (first, script) = logger(config(), Mode::Hold);
+    log(&first, 0..300);
+    script.wait_taken(300);
+    assert_eq!(first.shutdown(Duration::from_millis(100)).spooled, 300);
+    drop(first);
+
+    let late = directory.path().join("late");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(late).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
+    files.sort();
+    assert!(files.len() > 2, "{files:?}");
+    let (second, script) = logger(config(), Mode::NoRoom);
+    let (file, aside) = (&files[1], directory.path().join("aside"));
+    std::fs::rename(file, &aside).unwrap();
+    // It leads to itself.
+    std::os::unix::fs::symlink(file, file).unwrap();
+    log(&second, 300..310);
+    script.mode(Mode::Deliver);
+    wait_until("the file to be missed", || second.status().last_error.is_some_and(|error| error.contains("opened")));
+    std::fs::rename(&aside, file).unwrap();
+    second.flush_timeout(LONG).unwrap();
+    assert_eq!(arrived(&script), all(0..310));
+}
+
 /// A fallback that hears notices.
 struct Notes(Mutex<mpsc::Sender<String>>);
 
