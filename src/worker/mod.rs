@@ -4,21 +4,23 @@
 //! where there is a spool; it never resends a record that has an outcome, and a panic of the client ends the client, not
 //! the worker.
 
+mod disk;
+mod giving_up;
 mod in_flight;
 mod pace;
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use self::giving_up::End;
+pub(crate) use self::giving_up::abandon;
 use self::in_flight::InFlight;
 use self::pace::{Handed, LONGEST_TURN, Pace, TURN};
 use crate::deadline;
-use crate::delivery::{DeliveryErrorKind, DropReason, Losses};
-use crate::queue::{Batch, Meta, Order, Part, Queue, Room, Settled};
+use crate::delivery::Losses;
+use crate::queue::{Batch, Order, Part, Queue, Room, Settled};
 use crate::recursion;
 use crate::spool::{Detour, is_from_disk};
 use crate::status::Health;
@@ -27,14 +29,8 @@ use crate::transport::{Client, Factory, Outcome};
 /// The first and the longest pause before a client that panicked is replaced.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// With a disk, how often the worker looks whether memory fills up while its client has no room.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 /// While nothing has been acknowledged for so long, new records join those that are on the disk.
 const STANDSTILL: Duration = Duration::from_secs(1);
-
-/// A client that is given up has so long to give back what it holds, where somebody wants that.
-const GIVE_BACK: Duration = Duration::from_millis(500);
 
 pub(crate) struct Worker {
     /// How long a client waits for more records to send along.
@@ -69,71 +65,6 @@ impl Worker {
         // A client that panics while it ends takes nothing with it: all is counted.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
     }
-}
-
-/// Counts what is left when the worker ends, even by a panic of its own: nobody waits for a dead worker.
-struct End<'a>(&'a Worker);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.health.down("the worker panicked: records are no longer taken");
-        }
-        abandon(&self.0.queue, &self.0.losses, || 0);
-    }
-}
-
-/// Ends the queue with what is in it, and tells of each record that somebody wants to hear of. `take_back` tells of those
-/// that came out of it and can be had back, and counts them.
-pub(crate) fn abandon(queue: &Queue, losses: &Losses, take_back: impl FnOnce() -> usize) {
-    let _telling = losses.telling();
-    let left = queue.abandon();
-    for mut batch in left.waiting {
-        tell_dropped(&mut batch, losses);
-    }
-    let back = if left.with_client > 0 { take_back() } else { 0 };
-    // Those of them that waited have just been told; this is for those with a client, which has their payloads.
-    for meta in &left.awaited {
-        losses.given_up(meta, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
-    }
-    losses.missed(left.with_client.saturating_sub(back));
-}
-
-fn tell_dropped(batch: &mut Batch, losses: &Losses) {
-    while let Some((payload, meta)) = batch.pop() {
-        losses.dropped(&meta, payload, DropReason::Shutdown);
-    }
-}
-
-/// Tells of these records that a client gave back, and counts them.
-fn told(given_back: Vec<(Meta, Vec<u8>)>, kind: DeliveryErrorKind, cause: &str) -> impl FnOnce(&Losses) -> usize {
-    let cause: Arc<str> = cause.into();
-    move |losses| {
-        let records = given_back.len();
-        given_back.into_iter().for_each(|(meta, payload)| losses.given_back(&meta, payload, kind, &cause));
-        records
-    }
-}
-
-/// Has a client that is given up give back what it can, and tells of that; how many records it was.
-fn take_back(client: &mut dyn Client, losses: &Losses, kind: DeliveryErrorKind, cause: &str) -> usize {
-    if !losses.wants_payloads() {
-        return 0;
-    }
-    let cause: Arc<str> = cause.into();
-    let deadline = deadline::after(GIVE_BACK);
-    let outcomes = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
-    let mut records = 0;
-    for outcome in outcomes {
-        match (outcome.meta, outcome.result) {
-            (Some(meta), Err(failure)) => losses.given_back(&meta, failure.payload, kind, &cause),
-            (None, Err(_)) => continue,
-            // It has arrived, and was counted as given up.
-            (_, Ok(_)) => {}
-        }
-        records += outcome.records;
-    }
-    records
 }
 
 /// What the worker holds while it runs.
@@ -321,128 +252,6 @@ impl Shift<'_> {
                 .is_none_or(|detour| !detour.waits_for_files() && self.in_flight.has_room_from_disk(queue))
     }
 
-    /// What the disk is due by the passing of time; how long the worker may sleep, then.
-    fn look_after_disk(&mut self, patience: Duration, has_room: bool) -> Duration {
-        let Some(detour) = &mut self.detour else { return patience };
-        detour.sync_if_due();
-        let mut patience = patience.min(detour.sync_due().unwrap_or(Duration::MAX));
-        if !has_room || !detour.is_empty() {
-            patience = patience.min(LOOK_AGAIN);
-        }
-        if self.in_flight.has_memory() {
-            let left = self.worker.patience.saturating_sub(self.progress.elapsed());
-            if !left.is_zero() {
-                patience = patience.min(left);
-            } else if detour.takes_overflow() {
-                self.recall();
-                return Duration::ZERO;
-            }
-        }
-        patience
-    }
-
-    /// Nothing has been acknowledged for too long: what the client has goes to the disk, and another client begins with
-    /// what is there.
-    fn recall(&mut self) {
-        self.worker.health.error("nothing was acknowledged within `delivery_timeout`: records go to the spool");
-        let refused = self.save_what_the_client_has();
-        // What the client did not give back, or the disk did not take, ends here as it would without a spool.
-        let cause = "not acknowledged within `delivery_timeout`, and not taken by the spool";
-        self.fail_in_flight(DeliveryErrorKind::TimedOut, cause, told(refused, DeliveryErrorKind::TimedOut, cause));
-        self.progress = Instant::now();
-        self.replace_client();
-    }
-
-    /// Takes back what the client has, and keeps what came from memory on the disk; what the disk did not take is given
-    /// back, and still counts as in flight. The client is of no use after that.
-    fn save_what_the_client_has(&mut self) -> Vec<(Meta, Vec<u8>)> {
-        let given_back = self.client.take().map_or_else(Vec::new, |mut client| {
-            let deadline = deadline::after(GIVE_BACK);
-            let given_back = catch_unwind(AssertUnwindSafe(|| client.give_back(deadline))).unwrap_or_default();
-            end_elsewhere(client);
-            given_back
-        });
-        let (mut kept, mut others) = (Vec::new(), Vec::new());
-        for mut outcome in given_back {
-            let part = Part { generation: outcome.generation, records: outcome.records, bytes: outcome.bytes };
-            match (&mut outcome.meta, &mut outcome.result) {
-                (_, Ok(_)) => others.push(outcome),
-                (meta, Err(failure)) if !is_from_disk(part.generation) => {
-                    if let Some(meta) = meta.take() {
-                        kept.push((part, meta, std::mem::take(&mut failure.payload)));
-                    }
-                }
-                // The disk has it.
-                (_, Err(_)) => {}
-            }
-        }
-        self.settle(&mut others);
-        let taken =
-            |kept: Vec<(Part, Meta, Vec<u8>)>| kept.into_iter().map(|(_, meta, payload)| (meta, payload)).collect();
-        let Some(detour) = &mut self.detour else { return taken(kept) };
-        let queue = &self.worker.queue;
-        // The rest of a batch that the client has had in part is as old as that.
-        if let Some(mut batch) = self.batch.take_if(|batch| !is_from_disk(batch.generation())) {
-            let generation = batch.generation();
-            while let Some((payload, meta)) = batch.pop() {
-                let part = Part { generation, records: 1, bytes: payload.len() };
-                kept.push((part, meta, payload.to_vec()));
-                self.in_flight.enter(part);
-            }
-        }
-        self.batch = None;
-        // A client gives back by the partition, or as it happens.
-        kept.sort_by_key(|(_, meta, _)| meta.number);
-        // One that panicked may give back what it has reported on, or the same twice.
-        kept.dedup_by_key(|(_, meta, _)| meta.number);
-        kept.retain(|(part, ..)| self.in_flight.leave(*part));
-        let refused = kept.split_off(detour.keep_late(&kept));
-        refused.iter().for_each(|(part, ..)| self.in_flight.enter(*part));
-        kept.iter().for_each(|(part, ..)| queue.divert(*part));
-        detour.rewind();
-        self.in_flight.forget_disk();
-        taken(refused)
-    }
-
-    /// At the end: all that is in memory goes to the disk, as far as it can be had. How many records that a client had were
-    /// not taken by the disk, and have been told.
-    fn save(&mut self) -> usize {
-        if self.detour.is_none() {
-            return 0;
-        }
-        let refused = self.save_what_the_client_has();
-        for (meta, payload) in &refused {
-            self.worker.losses.dropped(meta, payload, DropReason::Shutdown);
-        }
-        let queue = &self.worker.queue;
-        let Some(mut detour) = self.detour.take() else { return refused.len() };
-        while let Some(batch) = self.waiting.pop_front().or_else(|| queue.take()) {
-            if !detour.divert(&batch, queue) {
-                self.waiting.push_front(batch);
-                break;
-            }
-        }
-        detour.close();
-        refused.len()
-    }
-
-    /// Ends the queue, and tells of what is left of all that came out of it, but for so many records that have been told.
-    fn abandon(&mut self, told: usize) {
-        let Worker { queue, losses, .. } = self.worker;
-        let (client, batches) = (&mut self.client, self.batch.iter_mut().chain(&mut self.waiting));
-        abandon(queue, losses, || {
-            let mut back = told;
-            if let Some(client) = client {
-                back += take_back(client.as_mut(), losses, DropReason::Shutdown.kind(), DropReason::Shutdown.words());
-            }
-            for batch in batches {
-                back += batch.len();
-                tell_dropped(batch, losses);
-            }
-            back
-        });
-    }
-
     /// Waits for the moment at which a client that is no more is replaced. What memory has no room for goes to the disk
     /// meanwhile.
     fn wait_without_client(&mut self, stop_by: Option<Instant>, pause: Duration) {
@@ -525,56 +334,6 @@ impl Shift<'_> {
         settled.delivered > 0
     }
 
-    /// Ends a client that panicked. With a spool, the next one has what is on the disk, and what the old one still gives
-    /// back; what it has taken with it counts as failed.
-    fn bury_client(&mut self, panic: &(dyn Any + Send)) {
-        let words = panic.downcast_ref::<&str>().copied();
-        let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        let (kind, cause) = (DeliveryErrorKind::Rejected, format!("the client panicked and is replaced: {words}"));
-        self.worker.health.down(cause.as_str());
-        if self.detour.is_some() {
-            // Of a batch from memory, what the client has not had is as good as ever.
-            let rest = self.batch.take().filter(|batch| !batch.is_empty() && !is_from_disk(batch.generation()));
-            let refused = self.save_what_the_client_has();
-            self.put_behind(rest);
-            self.fail_in_flight(kind, &cause, told(refused, kind, &cause));
-        } else {
-            let mut client = self.client.take();
-            self.fail_in_flight(kind, &cause, |losses| {
-                client.as_mut().map_or(0, |client| take_back(client.as_mut(), losses, kind, &cause))
-            });
-            if let Some(client) = client {
-                end_elsewhere(client);
-            }
-        }
-    }
-
-    /// Keeps the rest of a batch from memory: what is on the disk by now may be older, or newer. It waits where the disk
-    /// does not take it, and goes behind what is there then.
-    fn put_behind(&mut self, rest: Option<Batch>) {
-        let (Some(rest), Some(detour)) = (rest, &self.detour) else { return };
-        let waits = detour.is_empty() || !detour.takes_overflow();
-        if waits || !detour.divert_late(&rest, &self.worker.queue) {
-            self.waiting.push_front(rest);
-        }
-    }
-
-    /// Counts all that is in flight as failed, with a client that is no more. `tell` tells of what was given back, and
-    /// counts it.
-    fn fail_in_flight(&mut self, kind: DeliveryErrorKind, cause: &str, tell: impl FnOnce(&Losses) -> usize) {
-        let parts = self.in_flight.drain();
-        let failed: usize = parts.iter().map(|part| part.records).sum();
-        let Worker { queue, losses, .. } = self.worker;
-        let _telling = losses.telling();
-        let awaited = queue.take_handed_over();
-        if queue.settle(&Settled { failed: failed as u64, parts, ..Settled::default() }) && failed > 0 {
-            losses.missed(failed.saturating_sub(tell(losses)));
-        }
-        for meta in &awaited {
-            losses.given_up(meta, kind, cause);
-        }
-    }
-
     fn replace_client(&mut self) {
         match catch_unwind(AssertUnwindSafe(&self.worker.factory)) {
             Ok(Ok(client)) => self.client = Some(client),
@@ -582,15 +341,6 @@ impl Shift<'_> {
             Err(_) => self.worker.health.down("the client panicked while it was set up"),
         }
     }
-}
-
-/// Drops a client on a thread of its own, since its end may take a moment. Without one it ends here, with the closure.
-fn end_elsewhere(client: Box<dyn Client>) {
-    let end = move || {
-        let _ours = recursion::enter();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(client)));
-    };
-    let _ = thread::Builder::new().name("kafka_log-end".into()).spawn(end);
 }
 
 /// Counts what the client took from a batch, also when it panics while taking.
