@@ -267,6 +267,11 @@ impl Target {
             ("secure::a_secret_is_not_sent_unencrypted_unasked", security::secrets_stay),
             ("secure::a_session_is_renewed_on_its_connection", security::sessions),
             ("secure::a_session_is_renewed_with_another_token", security::tokens),
+            ("secure::a_topic_without_rights_is_refused_until_they_are_given", security::no_rights),
+            (
+                "secure::a_topic_that_may_only_be_seen_refuses_records_until_more_is_allowed",
+                security::no_right_to_write,
+            ),
         ];
         // What is said does not depend on the broker's version.
         if self.kafka == Some(Version::V4_4_0) {
