@@ -34,7 +34,8 @@ pub enum SyncProducer {
 pub enum Startup {
     /// Return at once; connect in the background and deliver when a broker appears.
     Background,
-    /// Wait up to this long for a broker that knows the topic, and fail if there is none.
+    /// Wait up to this long for a broker that knows the topic, and fail if there is none. That a topic may be seen, and not
+    /// be written to, shows only with the first record.
     Check(Duration),
 }
 

@@ -284,6 +284,8 @@ pub(crate) fn throttled(target: &Target) {
     const QUOTA: f64 = 20_000.0;
     const BYTES: usize = 13 * QUOTA as usize;
     const MESSAGES: usize = 26;
+    /// Of each thread, which wait together for the broker.
+    const EACH: u64 = 50;
     let place = place(target);
     let name = place.create_topic();
     request::throttle(&place.broker.bootstrap(), &name, QUOTA);
@@ -296,13 +298,16 @@ pub(crate) fn throttled(target: &Target) {
         logger.info(&text, fields! {});
         logger.flush_timeout(LONG).unwrap();
     }
-    log_from_threads(&logger, 1);
+    log_from_threads(&logger, EACH);
     logger.flush_timeout(LONG).unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}: nobody was throttled", begun.elapsed());
     let stats = logger.shutdown(LONG).stats;
-    let all = MESSAGES as u64 + THREADS;
+    let all = MESSAGES as u64 + THREADS * EACH;
     assert_eq!((stats.delivered, stats.failed, stats.dropped.total()), (all, 0, 0));
-    assert_eq!(target.read_at(&place.broker.bootstrap(), &name, all as usize).len() as u64, all);
+    let records = target.read_at(&place.broker.bootstrap(), &name, all as usize);
+    let (large, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.value.len() > text.len());
+    assert_eq!(large.len(), MESSAGES);
+    is_there_once(target, &records, &(0..THREADS).map(|who| (who, EACH)).collect());
 }
 
 /// A leader that is left alone acknowledges nothing, where two copies are asked for.
@@ -399,6 +404,7 @@ pub(crate) fn errors_that_stay(target: &Target) {
         let records = reader::librdkafka(&cluster.bootstrap_servers(), &name, LONG);
         let logged = (0..THREADS).map(|who| (who, EACH + 1)).collect();
         assert!(counted(&records, &logged).values().flatten().all(|count| *count == 1), "{error:?}");
+        assert_order(&records);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_log::{KafkaLogger, Overflow, Stats, fields};
 
-use crate::records::who_and_n;
+use crate::records::{assert_order, who_and_n};
 use crate::support::wait;
 use crate::target::{LONG, Target};
 
@@ -47,7 +47,8 @@ pub(crate) fn block_for(target: &Target) {
     assert_eq!((stats.delivered, stats.dropped.queue_full), (ROOM, THREADS * EACH - ROOM));
 }
 
-/// Freezes the broker, has `log` fill the queue and thaw it, and compares the counts with the topic.
+/// Freezes the broker, has `log` fill the queue and thaw it, and compares the counts with the topic. Whatever is dropped,
+/// what arrives of a thread is in its order.
 fn frozen(target: &Target, overflow: Overflow, log: impl FnOnce(&KafkaLogger, &dyn Fn())) -> Stats {
     let topic = target.create_topic("overflow", 2, &[]);
     let logger = target.config(&topic).queue_records(ROOM as usize).overflow(overflow).build().unwrap();
@@ -61,7 +62,11 @@ fn frozen(target: &Target, overflow: Overflow, log: impl FnOnce(&KafkaLogger, &d
     assert_eq!(stats.delivered + stats.dropped.total(), stats.submitted);
 
     let records = target.read(&topic, stats.delivered as usize);
+    assert_order(&records);
     let mut read: Vec<(u64, u64)> = records.iter().map(who_and_n).collect();
+    if target.is_idempotent() {
+        assert_eq!(read.len() as u64, stats.delivered, "there is something twice");
+    }
     read.sort_unstable();
     read.dedup();
     assert_eq!(read.len() as u64, stats.delivered, "the count is not what is in the topic");

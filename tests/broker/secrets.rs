@@ -1,25 +1,28 @@
 //! Every text that the crate can produce, searched for the secrets that it was given.
 //!
 //! Children do what applications do with them, right and wrong, and say all that they can get to see: what is printed,
-//! what is logged at Trace, on whatever thread. The parent searches that, their standard error included.
+//! what is logged at Trace, on whatever thread, what a fallback writes. The parent searches that, their standard error
+//! included.
 
 use std::env;
 use std::error::Error;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_executor::block_on;
-use kafka_log::{Config, LoggerError, OauthToken, Sasl, Startup, Tls, fields};
+use kafka_log::{
+    Config, Fallback, Fsync, LoggerError, OauthToken, Sasl, Spool, SpoolMode, Startup, State, Tls, fields,
+};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::child::{self, variable};
-use crate::support::process;
 use crate::support::secure::{self, PASSWORD, Secure, USER, Way};
-use crate::support::topic;
+use crate::support::{process, topic, wait};
 use crate::target::{Client, LONG, Target};
 
 const PART: &str = "KAFKA_LOG_CHILD_SECRETS";
@@ -31,6 +34,9 @@ const KNOWN_CLIENTS: &str = "KAFKA_LOG_CHILD_KNOWN_CLIENTS";
 
 /// A password that the broker does not take, and nobody may see.
 const WRONG: &str = "shut=Sesame /+%21";
+
+/// The file of a fallback.
+const LOST: &str = "lost.jsonl";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const CHECK: Duration = Duration::from_secs(10);
@@ -62,7 +68,24 @@ pub(crate) fn in_no_text(target: &Target) {
     if target.client == Client::Async {
         assert!(said.contains("LOG "), "the client logged nothing");
     }
-    search("mistakes", &[]);
+    // Each of the fallbacks has had records, and notices that say why; one could not be written.
+    for begin in ["{", "FILE {", "LOG INFO"] {
+        let lines = || said.lines().filter(|line| line.starts_with(begin));
+        assert!(lines().any(|line| line.contains(r#""message":"another""#)), "no record behind {begin}");
+        let begin = begin.replace("INFO", "WARN");
+        let mut lines = said.lines().filter(|line| line.starts_with(&begin));
+        assert!(lines.any(|line| line.contains("dropped since")), "no notice behind {begin}");
+    }
+    assert!(said.contains("fallback_error: Some("), "the fallback had no error");
+    if cfg!(feature = "spool") {
+        assert!(said.contains("last_error: Some(\"the spool's directory"), "the disk had no error");
+    }
+    let said = search("mistakes", &[]);
+    if cfg!(feature = "spool") {
+        for kind in ["Locked", "NotADirectory"] {
+            assert!(said.contains(&format!("SpoolError {{ kind: {kind}")), "no spool was {kind}");
+        }
+    }
 
     // The password as the value of the wrong variable, beside right ones.
     let right = [
@@ -72,12 +95,20 @@ pub(crate) fn in_no_text(target: &Target) {
         ("KAFKA_LOG_SASL_PASSWORD", PASSWORD),
     ];
     let (options, quoted) = (format!("sasl.password={PASSWORD},{PASSWORD}"), format!("{{\"a\": \"{PASSWORD}"));
+    let (table, interval) = (format!("{{\"file\": \"{PASSWORD}\"}}"), format!("interval_ms={PASSWORD}"));
     for (name, value) in [
         ("KAFKA_LOG_LINGER_MS", PASSWORD),
         ("KAFKA_LOG_LEVEL", PASSWORD),
         ("KAFKA_LOG_USE_JSON", PASSWORD),
         ("KAFKA_LOG_RETRY_BACKOFF_MS", PASSWORD),
         ("KAFKA_LOG_OVERFLOW", PASSWORD),
+        ("KAFKA_LOG_FALLBACK", PASSWORD),
+        ("KAFKA_LOG_FALLBACK", &table),
+        ("KAFKA_LOG_SPOOL", PASSWORD),
+        ("KAFKA_LOG_SPOOL_MAX_BYTES", PASSWORD),
+        ("KAFKA_LOG_SPOOL_FSYNC", PASSWORD),
+        ("KAFKA_LOG_SPOOL_FSYNC", &interval),
+        ("KAFKA_LOG_SPOOL_MODE", PASSWORD),
         ("KAFKA_LOG_TLS", PASSWORD),
         ("KAFKA_LOG_TLS_CA_PEM", PASSWORD),
         ("KAFKA_LOG_TLS_CLIENT_CERTIFICATE", PASSWORD),
@@ -256,17 +287,25 @@ fn logins() {
     delivers(config(KNOWN_CLIENTS).tls(trust().client_certificate(file("client.pem"), file("client.key"))));
 
     for sasl in sasls(WRONG, secure::useless_token) {
-        for config in [config(SASL).sasl(sasl.clone()), config(SASL_TLS).tls(trust()).sasl(sasl)] {
-            fails_in_the_background(config.clone());
+        for (config, fallback) in [
+            (config(SASL).sasl(sasl.clone()), Fallback::Stderr),
+            (config(SASL_TLS).tls(trust()).sasl(sasl), Fallback::File(file(LOST))),
+        ] {
+            fails_in_the_background(config.clone(), fallback);
+            waits_on_the_disk(config.clone());
             is_refused(config);
         }
     }
     let foreign = trust().client_certificate(file("foreign-client.pem"), file("foreign-client.key"));
-    fails_in_the_background(config(KNOWN_CLIENTS).tls(foreign.clone()));
+    fails_in_the_background(config(KNOWN_CLIENTS).tls(foreign.clone()), Fallback::Logger(Arc::new(Speaker)));
     is_refused(config(KNOWN_CLIENTS).tls(foreign));
     // A broker that is not trusted hears nothing.
     let untrusted = Tls::default().ca_file(file("foreign-ca.pem"));
-    is_refused(config(SASL_TLS).tls(untrusted).sasl(Sasl::plain(USER, PASSWORD)));
+    let config = config(SASL_TLS).tls(untrusted).sasl(Sasl::plain(USER, PASSWORD));
+    fails_in_the_background(config.clone(), Fallback::File("/dev/full".into()));
+    is_refused(config.clone().fallback(Fallback::File(file("missing").join(LOST))));
+    is_refused(config);
+    fs::read_to_string(file(LOST)).unwrap().lines().for_each(|line| println!("FILE {line}"));
 }
 
 fn delivers(config: Config) {
@@ -279,9 +318,13 @@ fn delivers(config: Config) {
     say("report", &logger.shutdown(LONG));
 }
 
-fn fails_in_the_background(config: Config) {
+fn fails_in_the_background(config: Config, fallback: Fallback) {
     const SOON: Duration = Duration::from_secs(2);
-    let config = config.linger(Duration::ZERO).delivery_timeout(SOON).on_delivery_error(|error| say_error(error));
+    let config = config
+        .fallback(fallback)
+        .linger(Duration::ZERO)
+        .delivery_timeout(SOON)
+        .on_delivery_error(|error| say_error(error));
     say("config", &config);
     let logger = config.build().unwrap();
     say_error(&block_on(logger.ainfo("a record", fields! {})).unwrap_err());
@@ -291,6 +334,31 @@ fn fails_in_the_background(config: Config) {
     }
     say("logger", &logger);
     say("status", &logger.status());
+    say("report", &logger.shutdown(Duration::from_millis(10)));
+}
+
+/// With a spool, which stays behind without its directory in the end.
+fn waits_on_the_disk(config: Config) {
+    if cfg!(not(feature = "spool")) {
+        return;
+    }
+    let directory = file("spool");
+    let config = config.linger(Duration::ZERO).spool(Spool::new(&directory).mode(SpoolMode::WriteAhead));
+    say("config", &config);
+    let logger = config.build().unwrap();
+    logger.info("a record", fields! {});
+    wait::until("the state to be Down", LONG, || logger.status().state == State::Down);
+    say("status", &logger.status());
+    say("stats", &logger.stats());
+    say("logger", &logger);
+    fs::remove_dir_all(&directory).unwrap();
+    wait::until("the disk to be missed", LONG, || {
+        // More than a file of the spool holds.
+        logger.info("x".repeat(100_000), fields! {});
+        logger.status().last_error.is_some_and(|error| error.contains("spool"))
+    });
+    say("status", &logger.status());
+    say("logger", &logger);
     say("report", &logger.shutdown(Duration::from_millis(10)));
 }
 
@@ -304,6 +372,7 @@ fn is_refused(config: Config) {
                 LoggerError::Config(error) => say_error(error),
                 LoggerError::Dependency(error) => say_error(error),
                 LoggerError::Startup(error) => say_error(error),
+                LoggerError::Spool(error) => say_error(error),
                 _ => {}
             }
             say_error(&error);
@@ -344,6 +413,19 @@ fn mistakes() {
     ] {
         is_refused(config(SASL_TLS).tls(tls).sasl(plain()));
     }
+    // With the right secrets beside: without the feature it is that which is missing.
+    let spooled = |spool: Spool| config(SASL).sasl(scram()).spool(spool);
+    for spool in [
+        Spool::new(&password),
+        Spool::new(file("missing").join("spool")),
+        Spool::new(file("spool")).max_bytes(1),
+        Spool::new(file("spool")).fsync(Fsync::Interval(Duration::ZERO)),
+    ] {
+        is_refused(spooled(spool));
+    }
+    let in_use = spooled(Spool::new(file("spool"))).build();
+    is_refused(spooled(Spool::new(file("spool"))));
+    drop(in_use);
     let options: [&[(&str, &str)]; 8] = [
         &[("sasl.password", PASSWORD), ("sasl.password", PASSWORD)],
         &[("sasl.pasword", PASSWORD)],
@@ -386,6 +468,12 @@ fn mistakes() {
         ("a.toml", format!("level = \"{PASSWORD}\"\n")),
         ("a.toml", format!("startup = \"{PASSWORD}\"\n")),
         ("a.toml", format!("compression = \"{PASSWORD}\"\n")),
+        ("a.toml", format!("fallback = \"{PASSWORD}\"\n")),
+        ("a.toml", format!("fallback = {{ file = [\"{PASSWORD}\"] }}\n")),
+        ("a.toml", format!("spool = \"{PASSWORD}\"\n")),
+        ("a.toml", format!("spool = {{ dir = [\"{PASSWORD}\"] }}\n")),
+        ("a.toml", format!("spool = {{ dir = \"d\", fsync = \"{PASSWORD}\" }}\n")),
+        ("a.toml", format!("spool = {{ dir = \"d\", mode = \"{PASSWORD}\" }}\n")),
         ("a.toml", format!("retry_backoff_ms = [1, \"{PASSWORD}\"]\n")),
         ("a.toml", format!("client_options = [\"{PASSWORD}\"]\n")),
         ("a.toml", format!("tls = {{ client_certificate = [\"{PASSWORD}\"] }}\n")),

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_log::{Config, KafkaLogger, LoggerError, OauthToken, Sasl, Startup, StartupErrorKind, State, Tls, fields};
+use kafka_log::{
+    Config, DeliveryErrorKind, KafkaLogger, LoggerError, OauthToken, Sasl, Startup, StartupErrorKind, State, Tls,
+    fields,
+};
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::support::reader;
+use crate::support::request::{Right, allow};
 use crate::support::secure::{self, PASSWORD, SESSION, Secure, USER, Way};
-use crate::support::{topic, wait};
+use crate::support::{reader, topic, wait};
 use crate::target::{Client, LONG, Target};
 
 const HANDFUL: u64 = 5;
@@ -251,6 +255,105 @@ fn through_sessions(target: &Target, sasl: Sasl) {
     assert_eq!(broker.connections(), connections, "a session ended with its connection");
 }
 
+/// A topic that the user may not even see: the check hears of that too.
+pub(crate) fn no_rights(target: &Target) {
+    let broker = secure_broker(target);
+    let topic = topic_of_another(broker);
+    let begun = Instant::now();
+    let result = as_user(target, &topic).startup(Startup::Check(CHECK)).build();
+    assert!(begun.elapsed() < CHECK + LATER, "{:?}", begun.elapsed());
+    let Err(error) = result else { panic!("{result:?}") };
+    let (display, debug) = (error.to_string(), format!("{error:?} {error:#?}"));
+    let LoggerError::Startup(error) = error else { panic!("{debug}") };
+    assert_eq!(error.kind(), StartupErrorKind::Refused, "{display}");
+    assert!(display.contains(&topic) && is_named(&display), "{display}");
+    assert_hides(&Refusal { kind: error.kind(), display, debug }, &[PASSWORD]);
+
+    refused_until_allowed(target, &topic);
+}
+
+/// One that it may see: that it may not write there is known by writing.
+pub(crate) fn no_right_to_write(target: &Target) {
+    let broker = secure_broker(target);
+    let topic = topic_of_another(broker);
+    allow(&broker.plaintext(), &topic, USER, Right::Describe);
+    let checked = as_user(target, &topic).startup(Startup::Check(LONG)).build();
+    checked.unwrap_or_else(|error| panic!("{error}"));
+
+    refused_until_allowed(target, &topic);
+}
+
+/// In the background each record is refused for itself, once, while the right is missing; and no longer.
+fn refused_until_allowed(target: &Target, topic: &str) {
+    /// Soon, beside the delivery timeout of two minutes: what is refused is not tried until then.
+    const SOON: Duration = Duration::from_secs(20);
+    let broker = secure_broker(target);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&told);
+    let config = as_user(target, topic).on_delivery_error(move |error| noted.lock().push(error.clone()));
+    let logger = config.build().unwrap();
+    let log = |n: u64| logger.info("a record without rights", fields! { n = n });
+    for n in 0..HANDFUL {
+        log(n);
+    }
+    logger.flush_timeout(SOON).unwrap();
+    // Another, when it is known already.
+    log(HANDFUL);
+    logger.flush_timeout(SOON).unwrap();
+    let (stats, status) = (logger.stats(), logger.status());
+    let counts = (stats.failed, stats.delivered, stats.dropped.total(), stats.pending);
+    assert_eq!(counts, (HANDFUL + 1, 0, 0, 0), "{status:?}");
+    let said = status.last_error.as_deref().unwrap_or_default();
+    assert!(is_named(said), "{status:?}");
+    wait::until("each to be told of", LONG, || told.lock().len() as u64 > HANDFUL);
+
+    // Nothing of it is settled a second time later on, by another try.
+    allow(&broker.plaintext(), topic, USER, Right::Write);
+    let mut tried = HANDFUL + 1;
+    wait::until("a record to go through", LONG, || {
+        log(tried);
+        tried += 1;
+        logger.flush_timeout(LONG).unwrap();
+        logger.stats().delivered > 0
+    });
+    let state = logger.status().state;
+    assert_eq!(state, State::Up, "{:?}", logger.status());
+    let stats = logger.shutdown(LONG).stats;
+    assert_eq!((stats.delivered, stats.failed), (1, tried - 1));
+    assert_eq!((stats.dropped.total(), stats.pending, stats.callbacks_missed), (0, 0, 0), "{stats:?}");
+    wait::until("each to be told of", LONG, || told.lock().len() as u64 >= tried - 1);
+    let told = told.lock();
+    let numbers: Vec<u64> = told.iter().map(|error| number(error.payload())).collect();
+    assert_eq!(numbers, (0..tried - 1).collect::<Vec<_>>(), "once each");
+    for error in told.iter() {
+        assert_eq!((error.kind(), error.possibly_delivered()), (DeliveryErrorKind::Rejected, false), "{error}");
+        assert!(is_named(&error.to_string()), "{error}");
+    }
+    let shown = format!("{told:?} {} {status:?} {logger:?}", told[0]);
+    assert!(!shown.contains(PASSWORD), "a secret is shown: {shown}");
+    let records = reader::librdkafka(&broker.plaintext(), topic, LONG);
+    assert_eq!(records.iter().map(|record| number(&record.value)).collect::<Vec<_>>(), [tried - 1]);
+}
+
+/// Whether a text names Kafka's TOPIC_AUTHORIZATION_FAILED, in whatever spelling.
+fn is_named(text: &str) -> bool {
+    let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
+    letters.to_ascii_lowercase().contains("topicauthorizationfailed")
+}
+
+/// A topic to which another user has a right, and so nobody else.
+fn topic_of_another(broker: &Secure) -> String {
+    let topic = create_topic(broker);
+    allow(&broker.plaintext(), &topic, "somebody-else", Right::Write);
+    topic
+}
+
+fn as_user(target: &Target, topic: &str) -> Config {
+    let broker = secure_broker(target);
+    let config = target.config_at(&broker.address(Way::SaslTls).unwrap(), topic);
+    config.tls(trust(broker)).sasl(Sasl::scram_sha256(USER, PASSWORD))
+}
+
 fn secure_broker(target: &Target) -> &'static Secure {
     secure::shared(target.version())
 }
@@ -285,11 +388,12 @@ fn arrived(broker: &Secure, topic: &str, logger: &KafkaLogger, expected: u64) {
     let stats = logger.shutdown(LONG).stats;
     assert_eq!((stats.delivered, stats.failed, stats.dropped.total()), (expected, 0, 0), "{status:?}");
     let records = reader::librdkafka(&broker.plaintext(), topic, LONG);
-    let numbers: Vec<u64> = records
-        .iter()
-        .map(|record| serde_json::from_slice::<Value>(&record.value).unwrap()["n"].as_u64().unwrap())
-        .collect();
+    let numbers: Vec<u64> = records.iter().map(|record| number(&record.value)).collect();
     assert_eq!(numbers, (0..expected).collect::<Vec<_>>());
+}
+
+fn number(payload: &[u8]) -> u64 {
+    serde_json::from_slice::<Value>(payload).unwrap()["n"].as_u64().unwrap()
 }
 
 /// What a check said that failed.

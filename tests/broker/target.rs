@@ -193,21 +193,18 @@ impl Target {
     }
 
     /// The cases with a broker behind a proxy of their own.
-    ///
-    /// Most of them are about the client and not about the broker, so one version is enough.
     pub(crate) fn fault_cases(&self) -> Vec<Case> {
         let of_connections: [Case; 2] = [
             ("faults::half_a_request_loses_nothing", faults::half_requests),
             ("faults::connections_that_are_reset_lose_nothing", faults::resets),
         ];
-        let of_disks: [Case; 1] = [("faults::a_broker_with_an_empty_disk_gets_all_that_is_new", faults::an_empty_disk)];
         match (self.client, self.kafka) {
             (Client::Kafka, Some(Version::V3_9_1)) => of_connections.into(),
             (Client::Kafka, _) => Vec::new(),
-            (_, Some(Version::V4_4_0)) => [
+            _ => [
                 &of_connections[..],
-                &of_disks,
                 &[
+                    ("faults::a_broker_with_an_empty_disk_gets_all_that_is_new", faults::an_empty_disk),
                     ("faults::a_slow_network_loses_nothing", faults::a_slow_network),
                     ("faults::requests_that_nobody_answers_lose_nothing", faults::swallowed),
                     ("faults::a_peer_that_is_silent_from_the_start_loses_nothing", faults::silent_from_the_start),
@@ -221,7 +218,6 @@ impl Target {
                 ],
             ]
             .concat(),
-            _ => of_disks.into(),
         }
     }
 
@@ -230,22 +226,18 @@ impl Target {
         if !cfg!(feature = "spool") || self.client == Client::Kafka {
             return Vec::new();
         }
-        let mut cases: Vec<Case> = vec![
+        vec![
             ("spool::more_than_memory_holds_waits_on_the_disk_and_arrives_in_order", spool::more_than_memory_holds),
             ("spool::what_an_end_leaves_is_replayed_by_the_next_logger", spool::left_at_the_end),
             (
                 "spool::a_process_that_is_killed_loses_no_record_whose_call_had_returned",
                 spool::killed_while_it_writes_ahead,
             ),
-        ];
-        // What the clients do then does not depend on the broker's version.
-        if self.kafka == Some(Version::V4_4_0) {
-            cases.push((
+            (
                 "spool::an_outage_that_outlasts_the_delivery_timeout_fails_no_record",
                 spool::longer_than_the_delivery_timeout,
-            ));
-        }
-        cases
+            ),
+        ]
     }
 
     /// The cases for a broker that asks for encryption and credentials.
@@ -267,6 +259,11 @@ impl Target {
             ("secure::a_secret_is_not_sent_unencrypted_unasked", security::secrets_stay),
             ("secure::a_session_is_renewed_on_its_connection", security::sessions),
             ("secure::a_session_is_renewed_with_another_token", security::tokens),
+            ("secure::a_topic_without_rights_is_refused_until_they_are_given", security::no_rights),
+            (
+                "secure::a_topic_that_may_only_be_seen_refuses_records_until_more_is_allowed",
+                security::no_right_to_write,
+            ),
         ];
         // What is said does not depend on the broker's version.
         if self.kafka == Some(Version::V4_4_0) {
@@ -284,7 +281,7 @@ impl Target {
             ("cluster::a_leader_that_is_killed_loses_nothing", cluster::a_leader_that_is_killed),
             ("cluster::a_rolled_cluster_loses_nothing", cluster::rolled),
         ];
-        if self.kafka == Some(Version::V4_4_0) {
+        if self.client != Client::Kafka {
             cases.push(("cluster::a_leader_with_too_few_replicas_loses_nothing", faults::too_few_replicas));
         }
         cases

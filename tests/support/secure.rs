@@ -194,7 +194,7 @@ fn token_for(scope: &str, lifetime: Duration) -> String {
     format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
 }
 
-/// Certificates, mechanisms and users, for all listeners.
+/// Certificates, mechanisms, users and their rights, for all listeners.
 fn secure(properties: &mut Properties, authority: &Authority) {
     const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
     properties.set("ssl.truststore.type", "PEM");
@@ -204,6 +204,12 @@ fn secure(properties: &mut Properties, authority: &Authority) {
     set_identity(properties, &prefix(Way::TlsWithAnotherName), &authority.server(&["kafka.another.example"]));
     set_identity(properties, &prefix(Way::TlsExpired), &authority.expired_server(&LOCAL));
     properties.set(&format!("{}ssl.client.auth", prefix(Way::TlsForKnownClients)), "required");
+
+    // Everybody may do everything, but for topics that somebody was given rights to: then nobody else has any. Whoever comes
+    // without a name is a test, or the broker itself.
+    properties.set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer");
+    properties.set("allow.everyone.if.no.acl.found", "true");
+    properties.set("super.users", "User:ANONYMOUS");
 
     let plain = format!("plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";");
     let oauth = format!(
