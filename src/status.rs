@@ -29,7 +29,7 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// No broker has answered yet.
+    /// No broker has answered yet; with `async`, none has acknowledged a record.
     Connecting,
     /// A broker answered or acknowledged last.
     Up,
