@@ -76,7 +76,11 @@ pub fn scenarios() -> Vec<Scenario> {
             };
             sigterm_by_default_loses_what_is_pending => |transport| {
                 log_in_no_haste(transport);
-                processes::raise(libc::SIGTERM);
+                processes::raise_by_default(libc::SIGTERM);
+            };
+            sigint_by_default_loses_what_is_pending => |transport| {
+                log_in_no_haste(transport);
+                processes::raise_by_default(libc::SIGINT);
             };
             sigkill_loses_what_is_pending => |transport| {
                 log_in_no_haste(transport);
@@ -165,14 +169,14 @@ fn log_in_no_haste(transport: Transport) {
 }
 
 /// As each panic of a program that is compiled with `panic = "abort"`.
-fn panic_that_cannot_unwind() {
+pub fn panic_that_cannot_unwind() {
     extern "C" fn callback() {
         panic!("on purpose");
     }
     callback();
 }
 
-fn panic_twice() {
+pub fn panic_twice() {
     struct Panics;
 
     impl Drop for Panics {
@@ -206,7 +210,7 @@ fn process_exit_in_another_thread_delivers_all_and_keeps_its_code(child: Child) 
 }
 
 /// What Rust returns from `main` after a panic.
-const PANICKED: i32 = 101;
+pub const PANICKED: i32 = 101;
 
 fn a_panic_in_main_delivers_all_that_was_logged_before(child: Child) {
     all_arrive(child, PANICKED, RECORDS);
@@ -228,6 +232,10 @@ fn abort_loses_what_is_pending(child: Child) {
 
 fn sigterm_by_default_loses_what_is_pending(child: Child) {
     killed_by(child, libc::SIGTERM, 0);
+}
+
+fn sigint_by_default_loses_what_is_pending(child: Child) {
+    killed_by(child, libc::SIGINT, 0);
 }
 
 fn sigkill_loses_what_is_pending(child: Child) {

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_log::{Config, Spool, SpoolMode, Transport};
+use kafka_log::{Config, Guard, Spool, SpoolMode, Stats, Transport};
 use tempfile::TempDir;
 
 use crate::broker::Broker;
-use crate::child::{Child, SURELY, Scenario, config, say};
+use crate::child::{Child, Ended, SURELY, Scenario, config, say};
+use crate::exit;
 use crate::scenarios;
 use crate::support::process as processes;
 
@@ -41,11 +43,73 @@ pub fn scenarios() -> Vec<Scenario> {
                 (0..UNSENT).for_each(|n| log::info!(n; "before"));
                 kafka_log::shutdown(Duration::ZERO);
             };
+            a_return_from_main_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                write_ahead(transport, AT_ONCE);
+            };
+            a_guard_that_is_dropped_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                let _guard = start_ahead(transport, AT_ONCE);
+                log_ahead();
+            };
+            process_exit_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                write_ahead(transport, AT_ONCE);
+                process::exit(3);
+            };
+            a_panic_in_main_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                write_ahead(transport, AT_ONCE);
+                panic!("on purpose");
+            };
+            a_shutdown_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                write_ahead(transport, AT_ONCE);
+                shut_down();
+            };
+            a_shutdown_on_sigterm_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
+                // Before the first thread, so that all of them leave it to the one that waits.
+                processes::block(libc::SIGTERM);
+                let answers = thread::spawn(|| {
+                    processes::wait_for(libc::SIGTERM);
+                    shut_down();
+                    process::exit(3);
+                });
+                write_ahead(transport, AT_ONCE);
+                processes::raise(libc::SIGTERM);
+                answers.join().unwrap();
+            };
+            a_panic_that_cannot_unwind_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                exit::panic_that_cannot_unwind();
+            };
+            a_second_panic_while_unwinding_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                exit::panic_twice();
+            };
+            abort_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                process::abort();
+            };
+            sigterm_by_default_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                processes::raise_by_default(libc::SIGTERM);
+            };
+            sigint_by_default_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                processes::raise_by_default(libc::SIGINT);
+            };
+            sigkill_leaves_all_that_was_written_ahead => |transport| {
+                write_ahead(transport, IN_NO_HASTE);
+                processes::raise(libc::SIGKILL);
+            };
         }
     }
 }
 
 const UNSENT: u64 = 5_000;
+
+/// How many are written ahead of an end, in less than half of a client's batch.
+const AHEAD: u64 = 1_000;
+
+/// A client's linger: one that sends what it has, and one that has all of it when the process ends.
+const AT_ONCE: Duration = Duration::ZERO;
+const IN_NO_HASTE: Duration = Duration::from_secs(20);
 
 /// How often the child is killed: a hundred times by `KAFKA_LOG_KILLS=100`.
 const KILLS: &str = "KAFKA_LOG_KILLS";
@@ -73,6 +137,26 @@ impl Directory {
     fn returned(&self) -> PathBuf {
         self.0.path().join("returned")
     }
+}
+
+fn start_ahead(transport: Transport, linger: Duration) -> Guard {
+    kafka_log::init(spooled(config(transport).linger(linger), SpoolMode::WriteAhead)).unwrap()
+}
+
+fn log_ahead() {
+    (0..AHEAD).for_each(|n| log::info!(n; "ahead"));
+}
+
+/// With no guard kept.
+fn write_ahead(transport: Transport, linger: Duration) {
+    start_ahead(transport, linger);
+    log_ahead();
+}
+
+fn shut_down() {
+    let report = kafka_log::shutdown(Duration::from_secs(5));
+    assert_eq!((report.unsent, report.stats.dropped.total(), report.stats.pending), (0, 0, report.spooled));
+    assert_eq!(report.stats.delivered + report.spooled, AHEAD);
 }
 
 /// Logs, and writes down how far it is, until another thread kills the process.
@@ -126,12 +210,13 @@ fn broker_is_to_be_emptied(kill: u64) -> bool {
 }
 
 /// Has a logger of this process send what is in the spool.
-fn deliver(child: &Child, broker: &Broker, directory: &Directory) {
+fn deliver(child: &Child, broker: &Broker, directory: &Directory) -> Stats {
     let config = Config::new(broker.servers(), broker.topic.clone()).transport(child.transport());
     let logger = config.spool(Spool::new(directory.spool()).mode(SpoolMode::WriteAhead)).build().unwrap();
     logger.flush_timeout(SURELY).unwrap();
     let stats = logger.shutdown(SURELY).stats;
     assert_eq!((stats.pending, stats.spooled, stats.dropped.total(), stats.failed), (0, 0, 0, 0), "{stats:?}");
+    stats
 }
 
 fn numbers(broker: &Broker) -> Vec<u64> {
@@ -162,4 +247,68 @@ fn a_guard_that_is_not_kept_waits_for_nothing_that_an_earlier_process_left(child
     assert_eq!(next.said::<u64>("recovered"), UNSENT);
     // A flush that nobody answers would take 5 s.
     assert!(next.said::<u64>("took") < 2_500, "{} ms", next.said::<u64>("took"));
+}
+
+/// Of what was written ahead, each record arrives once: those that the process had `kept` a broker waiting for, and the rest by
+/// the next logger. Without a broker that is all of it.
+fn arrives_by_the_next_one(child: &Child, kept: u64, judged: impl Fn(Ended) -> Ended) {
+    for (listens, kept) in [(false, 0), (true, kept)] {
+        let (broker, directory) = (Broker::start(), Directory::new());
+        let process = child.again().with(DIRECTORY, directory.spool());
+        let process = if listens { broker.serves(process) } else { process.on("127.0.0.1:1", &broker.topic) };
+        judged(process.run());
+        let by_the_process = numbers(&broker);
+        assert_eq!(by_the_process, (0..kept).collect::<Vec<_>>(), "a broker: {listens}");
+        let stats = deliver(child, &broker, &directory);
+        assert_eq!((stats.recovered, stats.delivered), (AHEAD - kept, AHEAD - kept), "a broker: {listens}");
+        assert_eq!(numbers(&broker), (0..AHEAD).collect::<Vec<_>>(), "a broker: {listens}");
+    }
+}
+
+fn a_return_from_main_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(0));
+}
+
+fn a_guard_that_is_dropped_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(0));
+}
+
+fn process_exit_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(3));
+}
+
+fn a_panic_in_main_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(exit::PANICKED));
+}
+
+fn a_shutdown_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(0));
+}
+
+fn a_shutdown_on_sigterm_leaves_what_was_written_ahead_where_nobody_takes_it(child: Child) {
+    arrives_by_the_next_one(&child, AHEAD, |ended| ended.with_code(3));
+}
+
+fn a_panic_that_cannot_unwind_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGABRT));
+}
+
+fn a_second_panic_while_unwinding_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGABRT));
+}
+
+fn abort_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGABRT));
+}
+
+fn sigterm_by_default_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGTERM));
+}
+
+fn sigint_by_default_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGINT));
+}
+
+fn sigkill_leaves_all_that_was_written_ahead(child: Child) {
+    arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGKILL));
 }
