@@ -1,6 +1,7 @@
 //! What each way to end keeps of what is pending, and what it loses: the table in README.md, a test or two a row.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::panic;
 use std::process;
 use std::sync::mpsc;
@@ -287,6 +288,9 @@ fn with_a_guard_and_a_silent_peer_a_return_from_main_is_bounded_and_a_success(ch
 /// What panics wait for in the two tests below.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// One wait in vain, also on a busy machine.
+const A_WAIT: Range<Duration> = PATIENCE..Duration::from_secs(10);
+
 fn catch_panics(transport: Transport) {
     const MORE: u32 = 9;
     let _guard = kafka_log::init(config(transport)).unwrap();
@@ -299,7 +303,7 @@ fn catch_panics(transport: Transport) {
         panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
     }
     let others = begun.elapsed() - first;
-    assert!(first >= PATIENCE, "{first:?}");
+    assert!(A_WAIT.contains(&first), "{first:?}");
     // Each of them waits too, but not for long: a busy machine adds to it.
     let each = PATIENCE / 10;
     assert!((MORE * each..MORE * each + PATIENCE * 3).contains(&others), "{others:?}");
@@ -332,7 +336,8 @@ fn panic_in_a_callback(transport: Transport) {
     }
     // And it was no wait in vain, after which this one would be short.
     panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
-    assert!(waits.recv().unwrap() >= PATIENCE);
+    let waited = waits.recv_timeout(SURELY).expect("this thread is not the logger's");
+    assert!(A_WAIT.contains(&waited), "{waited:?}");
     assert_eq!(kafka_log::stats().pending, 1);
     kafka_log::shutdown(Duration::ZERO);
 }
