@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process;
+use std::process::{self, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_log::{Config, Guard, Spool, SpoolMode, Stats, Transport};
+use kafka_log::{Config, Guard, KafkaLogger, Spool, SpoolMode, Stats, Transport};
 use tempfile::TempDir;
 
 use crate::broker::Broker;
-use crate::child::{Child, Ended, SURELY, Scenario, config, say};
+use crate::child::{Child, Ended, SURELY, Scenario, config, say, servers, topic};
 use crate::exit;
 use crate::scenarios;
 use crate::support::process as processes;
@@ -43,6 +44,15 @@ pub fn scenarios() -> Vec<Scenario> {
                 (0..UNSENT).for_each(|n| log::info!(n; "before"));
                 kafka_log::shutdown(Duration::ZERO);
             };
+            a_disk_that_takes_no_large_files_is_accounted_for => |transport| refused(transport, |_| ());
+            a_full_disk_is_accounted_for => |transport| refused(transport, |_| ());
+            a_directory_that_turns_read_only_is_accounted_for => |transport| refused(transport, |forbid| {
+                let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+                let mode = if forbid { 0o555 } else { 0o755 };
+                for directory in [directory.join("late"), directory] {
+                    fs::set_permissions(directory, PermissionsExt::from_mode(mode)).unwrap();
+                }
+            });
             a_return_from_main_leaves_what_was_written_ahead_where_nobody_takes_it => |transport| {
                 write_ahead(transport, AT_ONCE);
             };
@@ -151,6 +161,65 @@ fn log_ahead() {
 fn write_ahead(transport: Transport, linger: Duration) {
     start_ahead(transport, linger);
     log_ahead();
+}
+
+/// How many a disk that refuses some is given, and each so-manieth that is larger than a file may be there.
+const GIVEN: u64 = 500;
+const EACH_LARGE: u64 = 50;
+
+/// It is told to refuse behind so many, which are in less than a file.
+const FREELY: u64 = 10;
+
+const MODE: &str = "SCENARIO_MODE";
+const AHEAD_OF_ALL: &str = "ahead";
+const SERVES: &str = "SCENARIO_SERVES";
+
+/// One logger after another on a disk that refuses records as soon as it is told to forbid them: with a broker, without one,
+/// and one for what the second has left.
+fn refused(transport: Transport, forbid: impl Fn(bool)) {
+    let mode = std::env::var(MODE).unwrap();
+    let mode = if mode == AHEAD_OF_ALL { SpoolMode::WriteAhead } else { SpoolMode::Overflow };
+    let serving = std::env::var(SERVES).unwrap();
+    let start = |servers: &str| {
+        let spool = Spool::new(std::env::var_os(DIRECTORY).unwrap()).mode(mode).max_bytes(1 << 20);
+        Config::new(servers, topic()).transport(transport).spool(spool).build().unwrap()
+    };
+    let log = |logger: &KafkaLogger, numbers: Range<u64>| {
+        for n in numbers {
+            let message = "x".repeat(if n % EACH_LARGE == EACH_LARGE - 1 { 200_000 } else { 1_000 });
+            logger.info(message, [("n", n)]);
+        }
+    };
+
+    let logger = start(&serving);
+    log(&logger, 0..FREELY);
+    forbid(true);
+    log(&logger, FREELY..GIVEN);
+    logger.flush_timeout(SURELY).unwrap();
+    let stats = logger.shutdown(SURELY).stats;
+    // What the disk does not take is in memory.
+    assert_eq!((stats.submitted, stats.delivered, stats.spooled), (GIVEN, GIVEN, 0), "{stats:?}");
+    say("refused", stats.spool_refused);
+    forbid(false);
+
+    let logger = start(&servers());
+    log(&logger, GIVEN..GIVEN + FREELY);
+    forbid(true);
+    log(&logger, GIVEN + FREELY..2 * GIVEN);
+    let report = logger.shutdown(Duration::ZERO);
+    let stats = report.stats;
+    assert_eq!((stats.submitted, stats.recovered, stats.delivered, stats.failed), (GIVEN, 0, 0, 0), "{stats:?}");
+    assert_eq!((stats.pending, stats.dropped.total()), (report.spooled, report.unsent), "{stats:?}");
+    assert_eq!((report.spooled + report.unsent, stats.dropped.shutdown), (GIVEN, report.unsent), "{stats:?}");
+    say("refused_again", stats.spool_refused);
+    say("spooled", report.spooled);
+    forbid(false);
+
+    let logger = start(&serving);
+    logger.flush_timeout(SURELY).unwrap();
+    let stats = logger.shutdown(SURELY).stats;
+    assert_eq!((stats.recovered, stats.delivered), (report.spooled, report.spooled), "{stats:?}");
+    assert_eq!((stats.pending, stats.failed, stats.dropped.total()), (0, 0, 0), "{stats:?}");
 }
 
 fn shut_down() {
@@ -311,4 +380,74 @@ fn sigint_by_default_leaves_all_that_was_written_ahead(child: Child) {
 
 fn sigkill_leaves_all_that_was_written_ahead(child: Child) {
     arrives_by_the_next_one(&child, 0, |ended| ended.by_signal(libc::SIGKILL));
+}
+
+/// In each mode, the counts of the loggers against what arrived. A `starter` makes the disk one that refuses: the large records
+/// alone, or any.
+fn agrees_with_what_arrived(child: &Child, starter: impl Fn(&Directory) -> Option<Command>, large_alone: bool) {
+    for mode in [AHEAD_OF_ALL, "overflow"] {
+        let (broker, directory) = (Broker::start(), Directory::new());
+        let process = child.again().with(DIRECTORY, directory.spool()).with(MODE, mode);
+        let process = process.with(SERVES, broker.servers()).on("127.0.0.1:1", &broker.topic);
+        let process = match starter(&directory) {
+            Some(starter) => process.started_by(starter),
+            None => process,
+        };
+        let ended = process.succeeds();
+        let (refused, again, spooled) =
+            (ended.said::<u64>("refused"), ended.said::<u64>("refused_again"), ended.said::<u64>("spooled"));
+        let mut arrived = numbers(&broker);
+        // What went on in memory may arrive out of its turn.
+        arrived.sort();
+        let left = arrived.split_off(GIVEN as usize);
+        assert!(arrived.into_iter().eq(0..GIVEN), "{mode}: the first logger's");
+        assert_eq!(left.len() as u64, spooled, "{mode}");
+        assert!(left.is_sorted_by(|one, next| one < next) && left.iter().all(|n| (GIVEN..2 * GIVEN).contains(n)));
+        assert!(spooled < GIVEN, "{mode}: the disk took all");
+        if mode != AHEAD_OF_ALL {
+            assert_eq!((refused, again), (0, 0), "{mode}: nobody wrote ahead");
+        } else if large_alone {
+            // Those that are too large, and no others.
+            let large = GIVEN / EACH_LARGE;
+            assert_eq!((refused, again, spooled), (large, large, GIVEN - large));
+            assert!(left.iter().all(|n| n % EACH_LARGE != EACH_LARGE - 1));
+        } else {
+            assert!(spooled >= FREELY, "the disk took {spooled}");
+            assert!(again >= GIVEN - spooled, "{again} were refused, and {spooled} are on the disk");
+        }
+    }
+}
+
+/// A shell's word before the child.
+fn shell(before: &[&str], script: &str) -> Command {
+    let script = format!("{script} && exec \"$@\"");
+    let words = [before, &["sh", "-c", &script, "sh"]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn a_disk_that_takes_no_large_files_is_accounted_for(child: Child) {
+    // In blocks of 512 bytes or of 1024, by the shell.
+    agrees_with_what_arrived(&child, |_| Some(shell(&[], "trap '' XFSZ; ulimit -f 180")), true);
+}
+
+fn a_full_disk_is_accounted_for(child: Child) {
+    let mount = |directory: &Directory| {
+        let at = directory.0.path().to_str().unwrap();
+        shell(&["unshare", "-rm"], &format!("mount -t tmpfs -o size=400k tmpfs '{at}'"))
+    };
+    let allowed = mount(&Directory::new()).arg("true").output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        // Here nobody may mount; the limit on files, above, is had everywhere.
+        return;
+    }
+    agrees_with_what_arrived(&child, |directory| Some(mount(directory)), false);
+}
+
+fn a_directory_that_turns_read_only_is_accounted_for(child: Child) {
+    // Root may write everywhere, unless its capabilities are taken away.
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let without = ["setpriv", "--inh-caps", "-all", "--bounding-set", "-all"];
+    agrees_with_what_arrived(&child, |_| root.then(|| shell(&without, "true")), false);
 }
