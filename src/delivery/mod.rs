@@ -31,7 +31,8 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Records without an outcome yet: waiting, on the disk, or in flight.
     pub pending: u64,
-    /// Records of an earlier process, found in the [`spool`](crate::Config::spool) at the start. They count as submitted.
+    /// Records of an earlier process, found in the [`spool`](crate::Config::spool) at the start, or found to be missing from
+    /// it. They count as submitted.
     pub recovered: u64,
     /// Records that are in the spool now. They are pending too.
     pub spooled: u64,
@@ -71,7 +72,7 @@ pub struct Dropped {
     pub shutdown: u64,
     /// An argument's `Display` panicked. The panic itself goes on to the caller.
     pub format: u64,
-    /// Was in the [`spool`](crate::Config::spool), and could not be read back whole.
+    /// Was in the [`spool`](crate::Config::spool), and could not be read back whole, or its file is missing.
     pub damaged: u64,
 }
 

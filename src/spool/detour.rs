@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Budget, Chunk, Refusal, Store, Stored};
+use super::{Budget, Chunk, Damage, Refusal, Store, Stored};
 use crate::config::{Spool, SpoolMode};
 use crate::delivery::{Counters, DropReason, Losses, Tracked};
 use crate::error::SpoolError;
@@ -281,13 +281,9 @@ impl Detour {
         let budget = Budget::new(spool.max_bytes);
         let main = Lane::open(spool, &budget)?;
         let late = Lane::open(&Spool { directory: spool.directory.join(LATE), ..spool.clone() }, &budget)?;
-        for damage in [&main, &late].into_iter().filter_map(|lane| lane.with(Store::damaged_at_open)) {
-            if damage.records > 0 || damage.bytes > 0 {
-                let directory = spool.directory.display();
-                let (records, bytes) = (damage.records, damage.bytes);
-                health.error(format!("spool \"{directory}\": {records} records in {bytes} bytes were damaged"));
-            }
-        }
+        let mut damage = Damage::default();
+        [&main, &late].into_iter().filter_map(|lane| lane.with(Store::damaged_at_open)).for_each(|it| damage.add(it));
+        tell_damage(damage, spool, &losses, &counters, &health);
         // What is logged from now on goes on behind the newest of an earlier process.
         let recovered = [&main, &late].into_iter().filter_map(|lane| lane.with(Store::recovered)).sum();
         let number = if recovered > 0 { main.newest().max(late.newest()).saturating_add(CALLERS) } else { 0 };
@@ -574,6 +570,28 @@ impl Detour {
             }
             *lane.store.write() = None;
         }
+    }
+}
+
+/// What is found out while the directory is opened. Of what was lost between others the numbers are known: an earlier process
+/// had left it, and it has its outcome. Of bytes without a whole record nobody can say how many records they were, or whether
+/// a call had returned for one.
+fn tell_damage(damage: Damage, spool: &Spool, losses: &Losses, counters: &Counters, health: &Health) {
+    let Damage { records, bytes } = damage;
+    let mut words = Vec::new();
+    if bytes > 0 {
+        words.push(format!("the last process left {bytes} bytes in which no record is whole"));
+    }
+    if records > 0 {
+        words.push(format!("{records} records of an earlier process are lost: their files are missing"));
+        let _telling = losses.telling();
+        counters.recovered(records);
+        counters.unspooled(records);
+        counters.dropped(DropReason::Damaged, records);
+        losses.damaged(&[], records);
+    }
+    if !words.is_empty() {
+        health.error(format!("spool \"{}\": {}", spool.directory.display(), words.join("; ")));
     }
 }
 

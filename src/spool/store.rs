@@ -145,7 +145,8 @@ impl Store {
             unsynced_names: false,
         };
         let gaps = state.gaps();
-        // What is before the first segment was deleted in order; between two of them nothing is.
+        // Between two segments none is ever deleted. One that is missing before the first cannot be told from one that was
+        // deleted in order: the note of what is settled comes up to a second after that, or never, if the process is killed.
         let lost = gaps.iter().filter(|gap| gap.start > settled + 1).map(|gap| gap.end - gap.start);
         damaged.records += lost.sum::<u64>();
         state.void = gaps;
@@ -383,8 +384,8 @@ impl Store {
         self.recovered
     }
 
-    /// What was found at the start where the last process was writing when it ended: bytes, since what was never whole has
-    /// no count. It is not told again.
+    /// What was found at the start: records whose files are missing between others; and where the last process was writing
+    /// when it ended, bytes, since what was never whole has no count. No reading tells it again.
     pub(crate) fn damaged_at_open(&self) -> Damage {
         self.damaged_at_open
     }

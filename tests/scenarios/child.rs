@@ -234,6 +234,14 @@ pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap_or_else(|error| panic!("cannot count threads: {error}")).count()
 }
 
+/// What the system says of this process's memory under this name, in bytes.
+pub fn memory(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_else(|error| panic!("no status: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("no {name}:\n{status}")) << 10
+}
+
 /// A thread that has ended leaves the count a moment after; a client ends behind the call that dropped it.
 #[track_caller]
 pub fn threads_come_back_to(before: usize) {

@@ -1,6 +1,7 @@
 //! What each way to end keeps of what is pending, and what it loses: the table in README.md, a test or two a row.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::panic;
 use std::process;
 use std::sync::mpsc;
@@ -75,7 +76,11 @@ pub fn scenarios() -> Vec<Scenario> {
         };
         sigterm_by_default_loses_what_is_pending => |transport| {
             log_in_no_haste(transport);
-            processes::raise(libc::SIGTERM);
+            processes::raise_by_default(libc::SIGTERM);
+        };
+        sigint_by_default_loses_what_is_pending => |transport| {
+            log_in_no_haste(transport);
+            processes::raise_by_default(libc::SIGINT);
         };
         sigkill_loses_what_is_pending => |transport| {
             log_in_no_haste(transport);
@@ -161,14 +166,14 @@ fn log_in_no_haste(transport: Transport) {
 }
 
 /// As each panic of a program that is compiled with `panic = "abort"`.
-fn panic_that_cannot_unwind() {
+pub fn panic_that_cannot_unwind() {
     extern "C" fn callback() {
         panic!("on purpose");
     }
     callback();
 }
 
-fn panic_twice() {
+pub fn panic_twice() {
     struct Panics;
 
     impl Drop for Panics {
@@ -202,7 +207,7 @@ fn process_exit_in_another_thread_delivers_all_and_keeps_its_code(child: Child) 
 }
 
 /// What Rust returns from `main` after a panic.
-const PANICKED: i32 = 101;
+pub const PANICKED: i32 = 101;
 
 fn a_panic_in_main_delivers_all_that_was_logged_before(child: Child) {
     all_arrive(child, PANICKED, RECORDS);
@@ -224,6 +229,10 @@ fn abort_loses_what_is_pending(child: Child) {
 
 fn sigterm_by_default_loses_what_is_pending(child: Child) {
     killed_by(child, libc::SIGTERM, 0);
+}
+
+fn sigint_by_default_loses_what_is_pending(child: Child) {
+    killed_by(child, libc::SIGINT, 0);
 }
 
 fn sigkill_loses_what_is_pending(child: Child) {
@@ -275,6 +284,9 @@ fn with_a_guard_and_a_silent_peer_a_return_from_main_is_bounded_and_a_success(ch
 /// What panics wait for in the two tests below.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// One wait in vain, also on a busy machine.
+const A_WAIT: Range<Duration> = PATIENCE..Duration::from_secs(10);
+
 fn catch_panics(transport: Transport) {
     const MORE: u32 = 9;
     let _guard = kafka_log::init(config(transport)).unwrap();
@@ -287,7 +299,7 @@ fn catch_panics(transport: Transport) {
         panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
     }
     let others = begun.elapsed() - first;
-    assert!(first >= PATIENCE, "{first:?}");
+    assert!(A_WAIT.contains(&first), "{first:?}");
     // Each of them waits too, but not for long: a busy machine adds to it.
     let each = PATIENCE / 10;
     assert!((MORE * each..MORE * each + PATIENCE * 3).contains(&others), "{others:?}");
@@ -320,7 +332,8 @@ fn panic_in_a_callback(transport: Transport) {
     }
     // And it was no wait in vain, after which this one would be short.
     panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
-    assert!(waits.recv().unwrap() >= PATIENCE);
+    let waited = waits.recv_timeout(SURELY).expect("this thread is not the logger's");
+    assert!(A_WAIT.contains(&waited), "{waited:?}");
     assert_eq!(kafka_log::stats().pending, 1);
     kafka_log::shutdown(Duration::ZERO);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka_log::{Guard, ShutdownReport, State, Stats, Transport};
 
 use crate::broker::Broker;
-use crate::child::{Child, SURELY, Scenario, config, say, servers};
+use crate::child::{Child, SURELY, Scenario, config, memory, say, servers};
 use crate::scenarios;
 use crate::support::{ports, silent, wait};
 
@@ -30,6 +30,7 @@ pub fn scenarios() -> Vec<Scenario> {
         with_a_silent_peer_the_status_names_the_address => name_the_address;
         a_queue_full_of_records_drops_the_rest_and_counts_them => fill_by_records;
         a_queue_full_of_bytes_drops_the_rest_and_counts_them => fill_by_bytes;
+        a_million_records_that_nobody_takes_leave_memory_bounded => stay_small;
         a_shutdown_by_many_threads_while_others_log_tears_nothing => |transport| {
             let guard = kafka_log::init(config(transport)).unwrap();
             let report = shut_down_while_others_log(&guard, Duration::from_millis(500));
@@ -91,6 +92,31 @@ fn fill_by_bytes(transport: Transport) {
     (0..RECORDS).for_each(|_| log::info!(target: "t", "{message}"));
     let around = r#"{"timestamp":1700000000.000000,"level":"info","logger":"t","message":""}"#.len();
     holds(&guard, (BYTES / (MESSAGE + around)) as u64);
+}
+
+fn stay_small(transport: Transport) {
+    const MILLION: u64 = 1_000_000;
+    const BYTES: usize = 16 << 20;
+    /// Of a release build, as PERFORMANCE.md has it.
+    const BESIDE: u64 = 8 << 20;
+    /// The code of a debug build, whose pages count as they are first run, is several times as large.
+    const OF_DEBUG: u64 = 8 << 20;
+    let before = memory("VmRSS");
+    let queue = config(transport).queue_bytes(BYTES).queue_records(MILLION as usize);
+    let guard = kafka_log::init(queue).unwrap();
+    (0..MILLION).for_each(|_| log::info!(target: "t", "small"));
+    let around = r#"{"timestamp":1700000000.000000,"level":"info","logger":"t","message":"small"}"#.len();
+    let waiting = (BYTES / around) as u64;
+    let full = guard.stats();
+    assert_eq!((full.submitted, full.pending, full.dropped.queue_full), (MILLION, waiting, MILLION - waiting));
+    let report = guard.shutdown(Duration::from_millis(100));
+    assert_eq!((report.unsent, report.stats.dropped.queue_full), (waiting, MILLION - waiting));
+    adds_up(&report.stats);
+    // After the end too: that may not copy what it gives up.
+    let growth = memory("VmHWM") - before;
+    say("growth", growth);
+    let bound = BYTES as u64 + BESIDE + if cfg!(debug_assertions) { OF_DEBUG } else { 0 };
+    assert!(growth <= bound, "{growth} bytes, and {bound} were allowed");
 }
 
 /// That many records wait, all others were dropped, and a shutdown says so.
@@ -175,6 +201,10 @@ fn a_queue_full_of_records_drops_the_rest_and_counts_them(child: Child) {
 }
 
 fn a_queue_full_of_bytes_drops_the_rest_and_counts_them(child: Child) {
+    in_the_dark(child);
+}
+
+fn a_million_records_that_nobody_takes_leave_memory_bounded(child: Child) {
     in_the_dark(child);
 }
 

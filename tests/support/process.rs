@@ -78,6 +78,14 @@ pub fn raise(signal: libc::c_int) {
     unsafe { libc::kill(libc::getpid(), signal) };
 }
 
+/// The same for one that this process may have inherited a deaf ear for, as what a shell starts behind its back does.
+#[allow(unsafe_code, reason = "std knows no signals")]
+pub fn raise_by_default(signal: libc::c_int) {
+    // SAFETY: the default action is no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    raise(signal);
+}
+
 /// Has a signal wait, for this thread and those that it starts, until somebody waits for it.
 #[allow(unsafe_code, reason = "std knows no signals")]
 pub fn block(signal: libc::c_int) {

@@ -232,11 +232,7 @@ fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
         return;
     }
     let directory = Directory::new();
-    let config = || {
-        let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
-        Config::default().use_json(false).spool(spool)
-    };
-    let (logger, script, errors) = noting(config(), Mode::Hold);
+    let (logger, script, errors) = noting(small(&directory, SpoolMode::Overflow), Mode::Hold);
     let long = "x".repeat(10_000);
     (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
     script.wait_taken(200);
@@ -253,7 +249,7 @@ fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
         assert!(error.cause().contains("panicked") && error.payload().ends_with(format!(": {n}").as_bytes()));
     }
     assert!(errors.try_recv().is_err());
-    assert_nothing_is_left(logger, config());
+    assert_nothing_is_left(logger, small(&directory, SpoolMode::Overflow));
 }
 
 #[test]
@@ -262,8 +258,7 @@ fn what_neither_a_client_nor_the_disk_has_at_the_end_is_told_once_and_not_missed
         return;
     }
     let directory = Directory::new();
-    let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
-    let (logger, script, errors) = noting(Config::default().use_json(false).spool(spool), Mode::Hold);
+    let (logger, script, errors) = noting(small(&directory, SpoolMode::Overflow), Mode::Hold);
     let long = "x".repeat(10_000);
     (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
     script.wait_taken(200);
@@ -594,6 +589,136 @@ fn records_that_are_damaged_on_the_disk_are_told_of_when_they_are_read() {
     assert!(errors.try_recv().is_err());
 }
 
+/// Of long records, in several files, as a process leaves them: with `late`, in the store of what a client gave back.
+fn leave(directory: &Directory, records: u64, late: bool) {
+    let (mode, client) = if late { (SpoolMode::Overflow, Mode::Hold) } else { (SpoolMode::WriteAhead, Mode::NoRoom) };
+    let (logger, script) = logger(small(directory, mode), client);
+    let long = "x".repeat(1_000);
+    (0..records).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    if late {
+        script.wait_taken(records as usize);
+    }
+    assert_eq!(logger.shutdown(Duration::ZERO).spooled, records);
+}
+
+/// Of 64 KiB are its files.
+fn small(directory: &Directory, mode: SpoolMode) -> Config {
+    Config::default().use_json(false).spool(directory.spool(mode).max_bytes(1 << 20))
+}
+
+/// Its sealed files, oldest first, with the numbers of their records there.
+fn files(directory: &Path) -> Vec<(PathBuf, std::ops::RangeInclusive<u64>)> {
+    let number = |name: &str, at: usize| name.get(at..at + 20)?.parse().ok();
+    let named = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        Some((path, number(&name, 0)?..=number(&name, 21)?))
+    };
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter_map(named).collect();
+    files.sort_by_key(|(_, numbers)| *numbers.start());
+    files
+}
+
+#[test]
+fn records_whose_files_are_gone_at_the_start_are_counted_and_told_of() {
+    const RECORDS: u64 = 500;
+    for late in [false, true].into_iter().filter(|_| COMPILED) {
+        let directory = Directory::new();
+        leave(&directory, RECORDS, late);
+        let files = files(&directory.path().join(if late { "late" } else { "" }));
+        let gone = [&files[3], &files[4], &files[6]];
+        gone.iter().for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+        // In the order of the calls, and from 1 on.
+        let is_gone = |n: &u64| gone.iter().any(|(_, numbers)| numbers.contains(&(n + 1)));
+        let left: Vec<u64> = (0..RECORDS).filter(|n| !is_gone(n)).collect();
+        let lost = RECORDS - left.len() as u64;
+
+        let (said, notices) = mpsc::channel();
+        let config =
+            small(&directory, SpoolMode::Overflow).fallback(Fallback::Logger(Arc::new(Notes(Mutex::new(said)))));
+        let (logger, script, errors) = noting(config, Mode::Hold);
+        let stats = logger.stats();
+        assert_eq!((stats.submitted, stats.recovered, stats.dropped.damaged), (RECORDS, RECORDS, lost), "{late}");
+        assert_eq!((stats.pending, stats.spooled), (RECORDS - lost, RECORDS - lost), "{late}");
+        let words = logger.status().last_error.unwrap();
+        assert!(words.contains(&lost.to_string()) && words.contains(directory.path().to_str().unwrap()), "{words}");
+        script.mode(Mode::Deliver);
+        logger.flush_timeout(LONG).unwrap();
+        let stats = logger.stats();
+        assert_eq!((stats.submitted, stats.delivered, stats.failed), (RECORDS, RECORDS - lost, 0), "{late}: {stats:?}");
+        assert_eq!((stats.dropped.total(), stats.pending, stats.spooled), (lost, 0, 0), "{late}: {stats:?}");
+        assert_eq!((stats.fallback_missed, stats.callbacks_missed), (lost, 0), "{late}");
+        assert_eq!(arrived(&script), left, "{late}");
+        let notice = notices.recv_timeout(LONG).expect("the fallback hears nothing");
+        assert!(notice.ends_with(&format!(": damaged {lost}")), "{notice}");
+        for _ in 0..lost {
+            assert_eq!(next(&errors).kind(), DeliveryErrorKind::Dropped(DropReason::Damaged));
+        }
+        assert!(errors.try_recv().is_err(), "{late}: more are told of than are lost");
+        assert_nothing_is_left(logger, small(&directory, SpoolMode::Overflow));
+    }
+}
+
+#[test]
+fn what_has_no_number_at_the_start_is_in_the_status_and_in_no_count() {
+    const RECORDS: u64 = 500;
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new();
+    leave(&directory, RECORDS, false);
+    let files = files(directory.path());
+    // The oldest is gone, as if it had been deleted in order, and the newest ends in the middle of a record.
+    let ((oldest, first), (newest, last)) = (&files[0], &files[files.len() - 1]);
+    std::fs::remove_file(oldest).unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    let unsealed = newest.with_file_name(format!("{}{}.open", &name[..20], &name[41..58]));
+    std::fs::rename(newest, &unsealed).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(unsealed).unwrap();
+    file.set_len(file.metadata().unwrap().len().min(8_192 + 2_600)).unwrap();
+
+    let (logger, script) = logger(small(&directory, SpoolMode::Overflow), Mode::Deliver);
+    let words = logger.status().last_error.unwrap();
+    assert!(words.contains("bytes in which no record is whole") && !words.contains("are lost"), "{words}");
+    logger.flush_timeout(LONG).unwrap();
+    let left: Vec<u64> = (*first.end()..last.start() + 1).collect();
+    let stats = logger.stats();
+    assert_eq!(arrived(&script), left);
+    assert_eq!(
+        (stats.recovered, stats.submitted, stats.delivered),
+        (left.len() as u64, stats.recovered, stats.recovered)
+    );
+    assert_eq!((stats.dropped.total(), stats.pending, stats.spooled), (0, 0, 0), "{stats:?}");
+    assert_nothing_is_left(logger, small(&directory, SpoolMode::Overflow));
+}
+
+#[test]
+fn a_file_whose_name_lies_costs_no_more_calls_than_can_wait() {
+    const FAR: u64 = 1 << 50;
+    if !COMPILED {
+        return;
+    }
+    let directory = Directory::new();
+    leave(&directory, 200, false);
+    let files = files(directory.path());
+    let (newest, numbers) = files.last().unwrap();
+    let seal = &newest.file_name().unwrap().to_str().unwrap()[41..];
+    let (first, last) = (numbers.start() + FAR, numbers.end() + FAR);
+    std::fs::rename(newest, newest.with_file_name(format!("{first:020}-{last:020}{seal}"))).unwrap();
+
+    let (logger, script, errors) = noting(small(&directory, SpoolMode::Overflow), Mode::Deliver);
+    logger.flush_timeout(LONG).unwrap();
+    let (stats, arrived) = (logger.stats(), arrived(&script));
+    assert_eq!(arrived, all(0..numbers.start() - 1));
+    let in_it = numbers.end() - numbers.start() + 1;
+    let lost = FAR + in_it;
+    assert_eq!((stats.dropped.damaged, stats.pending, stats.spooled), (lost, 0, 0), "{stats:?}");
+    assert_eq!(stats.submitted, stats.delivered + lost);
+    let told = lost - stats.callbacks_missed;
+    (0..told).for_each(|_| drop(next(&errors)));
+    assert!((1_024..=1_024 + in_it).contains(&told) && errors.try_recv().is_err(), "{told}");
+}
+
 #[test]
 #[cfg(unix)]
 fn nothing_goes_past_records_whose_file_cannot_be_opened_for_a_moment() {
@@ -601,35 +726,18 @@ fn nothing_goes_past_records_whose_file_cannot_be_opened_for_a_moment() {
         return;
     }
     let directory = Directory::new();
-    let config = || {
-        let spool = directory.spool(SpoolMode::Overflow).max_bytes(1 << 20);
-        Config::default().use_json(false).spool(spool)
-    };
-    let long = "x".repeat(1_000);
-    let log = |logger: &KafkaLogger, numbers: std::ops::Range<u64>| {
-        numbers.for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
-    };
-    let (first, script) = logger(config(), Mode::Hold);
-    log(&first, 0..300);
-    script.wait_taken(300);
-    assert_eq!(first.shutdown(Duration::from_millis(100)).spooled, 300);
-    drop(first);
-
-    let late = directory.path().join("late");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(late).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
-    files.sort();
-    assert!(files.len() > 2, "{files:?}");
-    let (second, script) = logger(config(), Mode::NoRoom);
-    let (file, aside) = (&files[1], directory.path().join("aside"));
+    leave(&directory, 300, true);
+    let (logger, script) = logger(small(&directory, SpoolMode::Overflow), Mode::NoRoom);
+    let files = files(&directory.path().join("late"));
+    let ((file, _), aside) = (&files[1], directory.path().join("aside"));
     std::fs::rename(file, &aside).unwrap();
     // It leads to itself.
     std::os::unix::fs::symlink(file, file).unwrap();
-    log(&second, 300..310);
+    numbered(&logger, 300..310);
     script.mode(Mode::Deliver);
-    wait_until("the file to be missed", || second.status().last_error.is_some_and(|error| error.contains("opened")));
+    wait_until("the file to be missed", || logger.status().last_error.is_some_and(|error| error.contains("opened")));
     std::fs::rename(&aside, file).unwrap();
-    second.flush_timeout(LONG).unwrap();
+    logger.flush_timeout(LONG).unwrap();
     assert_eq!(arrived(&script), all(0..310));
 }
 
