@@ -226,16 +226,22 @@ fn a_client_that_gives_back_more_than_it_had_is_believed_for_no_more() {
     assert_nothing_is_left(logger, config(&directory, SpoolMode::Overflow));
 }
 
+/// Two hundred records of 10 kB, all of them with the client, beside a spool of a megabyte.
+fn with_more_than_the_disk_holds(directory: &Directory) -> (KafkaLogger, Script, mpsc::Receiver<DeliveryError>) {
+    let (logger, script, errors) = noting(small(directory, SpoolMode::Overflow), Mode::Hold);
+    let long = "x".repeat(10_000);
+    (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
+    script.wait_taken(200);
+    (logger, script, errors)
+}
+
 #[test]
 fn what_a_client_that_panics_gives_back_fails_where_the_disk_is_full() {
     if !COMPILED {
         return;
     }
     let directory = Directory::new();
-    let (logger, script, errors) = noting(small(&directory, SpoolMode::Overflow), Mode::Hold);
-    let long = "x".repeat(10_000);
-    (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
-    script.wait_taken(200);
+    let (logger, script, errors) = with_more_than_the_disk_holds(&directory);
     script.mode(Mode::PanicInPoll);
     script.wait_dropped(1);
     script.mode(Mode::Deliver);
@@ -258,10 +264,7 @@ fn what_neither_a_client_nor_the_disk_has_at_the_end_is_told_once_and_not_missed
         return;
     }
     let directory = Directory::new();
-    let (logger, script, errors) = noting(small(&directory, SpoolMode::Overflow), Mode::Hold);
-    let long = "x".repeat(10_000);
-    (0..200).for_each(|n| logger.info(format_args!("{long}: {n}"), NO_FIELDS));
-    script.wait_taken(200);
+    let (logger, _script, errors) = with_more_than_the_disk_holds(&directory);
     let report = logger.shutdown(Duration::from_millis(100));
     assert!(report.unsent > 100 && report.spooled > 20, "{report:?}");
     assert_eq!(report.unsent + report.spooled, 200);
